@@ -1,0 +1,30 @@
+//! What can go wrong with registrations.
+
+use crate::registration::Registration;
+
+/// Outcome of a registry operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the registry.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The lease ended or was revoked: grant another one and register again.
+    #[error("the lease ended")]
+    LeaseLost,
+    /// The key is held by another live process.
+    #[error("{role} {id} is already registered by {address} (incarnation {incarnation}), which accepts connections; stop it or choose another id",
+        role = holder.role, id = holder.id, address = holder.grpc_address, incarnation = holder.incarnation)]
+    Held {
+        /// Who holds it.
+        holder: Box<Registration>,
+    },
+    /// The backend does not answer; the same call may succeed later.
+    #[error("the registry is not available: {context}")]
+    Unavailable {
+        /// What was being done.
+        context: String,
+        /// The driver's error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}

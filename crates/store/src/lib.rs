@@ -1,0 +1,12 @@
+//! What the platform remembers: rooms and seats (SQL), and the shared memory of who is where (presence).
+//!
+//! Each trait has one conformance suite in [`conformance`], written against the trait alone, so that a further
+//! backend only has to be plugged in.
+
+pub mod error;
+pub mod presence;
+pub mod rooms;
+
+pub use error::{Error, ErrorKind, Result};
+pub use presence::Presence;
+pub use rooms::Rooms;

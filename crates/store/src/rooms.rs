@@ -1,0 +1,141 @@
+//! The record of rooms and seats, behind one trait: SQL.
+
+use async_trait::async_trait;
+use roomcast_types::{Membership, RoomCard, RoomId, StoreTime, UserId};
+
+use crate::error::Result;
+
+/// A room as the record knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomRow {
+    /// The card; its version grows when a field of the card changes, not with seats.
+    pub card: RoomCard,
+    /// Seats taken.
+    pub members: u64,
+    /// Created by its first join rather than by request: removed when empty for `room.empty_ttl`.
+    pub is_auto_created: bool,
+    /// When the room was created.
+    pub created_at: StoreTime,
+    /// Since when the room has had no seat; `None` while it has any.
+    pub empty_since: Option<StoreTime>,
+}
+
+/// What a new room starts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewRoom {
+    /// See [`RoomCard::max_users`].
+    pub max_users: u32,
+    /// See [`RoomCard::membership`].
+    pub membership: Membership,
+    /// See [`RoomRow::is_auto_created`].
+    pub is_auto_created: bool,
+}
+
+/// A change of a card; `None` leaves the field as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RoomChange {
+    /// See [`RoomCard::max_users`]. Lowering it removes nobody.
+    pub max_users: Option<u32>,
+    /// See [`RoomCard::membership`].
+    pub membership: Option<Membership>,
+}
+
+/// A user that asks for a seat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeatRequest {
+    /// Who.
+    pub user_id: UserId,
+    /// For display; empty when not given.
+    pub user_name: String,
+}
+
+/// What one admission transaction decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The card as read under the room's lock.
+    pub card: RoomCard,
+    /// Seats taken after the transaction.
+    pub members: u64,
+    /// One entry per request, in the order given: whether the user holds a seat now.
+    pub admitted: Vec<bool>,
+}
+
+/// A seat: one user in one room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeatRow {
+    /// Who.
+    pub user_id: UserId,
+    /// For display; empty when not given.
+    pub user_name: String,
+    /// When the seat was taken.
+    pub joined_at: StoreTime,
+    /// Version of the row: the room's seat version when the seat was last admitted. A release names the one it read.
+    pub version: u64,
+}
+
+/// Sums over all rooms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RoomTotals {
+    /// Rooms that are not deleted.
+    pub rooms: u64,
+    /// Seats taken in them.
+    pub members: u64,
+}
+
+/// Rooms and seats. Any number of controllers use one record at once; every method is atomic and safe to race.
+///
+/// Ids are compared byte by byte. Times are the caller's reading of the store clock. Errors: `Unavailable` when the
+/// backend does not answer or a conflict outlived three retries; the others as each method says.
+#[async_trait]
+pub trait Rooms: Send + Sync + 'static {
+    /// Gives seats in one room in one transaction: takes the room's lock (its seat version grows by one), reads state,
+    /// limit and which of these users hold a seat; those are admitted, full or not; of the rest the first
+    /// `max_users - members`, in the order given. A repeated user counts once and gets the same answer.
+    /// An admitted seat carries the room's new seat version. No row: creates the room from `create` in a transaction
+    /// of its own and starts again, or answers `NoSuchRoom` when `create` is `None`.
+    async fn admit(
+        &self,
+        room: &RoomId,
+        requests: &[SeatRequest],
+        create: Option<NewRoom>,
+        now: StoreTime,
+    ) -> Result<Admission>;
+
+    /// Creates a room; `RoomExists` when it is there.
+    async fn create(&self, room: &RoomId, new: NewRoom, now: StoreTime) -> Result<RoomRow>;
+
+    /// Changes the card and returns the row after it; the card's version grows by one even if nothing differs.
+    /// `NoSuchRoom` when it is not there.
+    async fn update(&self, room: &RoomId, change: RoomChange, now: StoreTime) -> Result<RoomRow>;
+
+    /// Removes the room and its seats and returns the row as it was last; `None` when there was none.
+    async fn delete(&self, room: &RoomId) -> Result<Option<RoomRow>>;
+
+    /// Removes the room if it is auto-created and has had no seat since `before` or earlier.
+    async fn delete_if_empty(&self, room: &RoomId, before: StoreTime) -> Result<bool>;
+
+    /// One room.
+    async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>>;
+
+    /// Rooms in order of id, those after `after`, at most `limit`.
+    async fn rooms(&self, after: Option<&RoomId>, limit: u32) -> Result<Vec<RoomRow>>;
+
+    /// Auto-created rooms without a seat since `before` or earlier, at most `limit`.
+    async fn empty_rooms(&self, before: StoreTime, limit: u32) -> Result<Vec<RoomId>>;
+
+    /// Seats of a room in order of user id, those after `after`, at most `limit`. Empty for an unknown room.
+    async fn seats(&self, room: &RoomId, after: Option<&UserId>, limit: u32) -> Result<Vec<SeatRow>>;
+
+    /// One seat.
+    async fn seat(&self, room: &RoomId, user: &UserId) -> Result<Option<SeatRow>>;
+
+    /// Takes seats away and returns how many of them were there. A seat whose version is not the one given was
+    /// admitted again meanwhile and stays; `None` takes it whatever its version.
+    async fn release(&self, room: &RoomId, seats: &[(UserId, Option<u64>)], now: StoreTime) -> Result<u64>;
+
+    /// Sums over all rooms.
+    async fn totals(&self) -> Result<RoomTotals>;
+
+    /// Whether the backend answers.
+    async fn ping(&self) -> Result<()>;
+}

@@ -1,0 +1,45 @@
+//! The room card: what every tier knows of a room.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::RoomId;
+
+/// Fewest and most users a room may be limited to.
+pub const MAX_USERS_BOUNDS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+
+/// How long a seat lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Membership {
+    /// The seat follows the sessions of its user, with the rejoin grace.
+    #[default]
+    Follow,
+    /// The seat is kept until an explicit leave.
+    Durable,
+}
+
+/// Whether the room is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RoomState {
+    /// Joins and pushes are taken.
+    #[default]
+    Active,
+    /// Deleted by request; answers ROOM_DELETED for 60 s.
+    Deleted,
+}
+
+/// What every tier knows of a room. `version` grows with every change of the other fields, and survives deletion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomCard {
+    /// The room.
+    pub room_id: RoomId,
+    /// Grows with every change of the card, never 0.
+    pub version: u64,
+    /// Active or deleted.
+    pub state: RoomState,
+    /// How long seats last.
+    pub membership: Membership,
+    /// The most users (not sessions) that may hold a seat.
+    pub max_users: u32,
+}

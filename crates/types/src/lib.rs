@@ -1,0 +1,15 @@
+//! The words of the platform as types: ids, session identity, message ids, error codes and the room card.
+
+pub mod card;
+pub mod code;
+pub mod id;
+pub mod message;
+pub mod session;
+pub mod time;
+
+pub use card::{Membership, RoomCard, RoomState};
+pub use code::{Code, Fault};
+pub use id::{ClientId, InvalidId, NodeId, RoomId, ServiceId, UserId};
+pub use message::MessageId;
+pub use session::{Incarnation, SessionId, SessionPolicy};
+pub use time::{StoreTime, unix_millis};

@@ -1,0 +1,51 @@
+//! Compiles the `.proto` files with protox: no protoc on the machine is needed.
+
+use std::{env, fs, path::PathBuf};
+
+use prost::Message;
+
+const FILES: [&str; 4] =
+    ["pubsub/common.proto", "pubsub/controller.proto", "pubsub/push.proto", "pubsub/node.proto"];
+
+/// Replies that the JSON API shows as they are, with enums as their words.
+const JSON_REPLIES: [&str; 16] = [
+    "RoomCard",
+    "SessionInfo",
+    "RoomStats",
+    "RoomInfo",
+    "RoomMember",
+    "ListRoomsReply",
+    "RoomSummary",
+    "UserNode",
+    "ListSessionsReply",
+    "ListNodesReply",
+    "NodeInfo",
+    "PushReply",
+    "Receipt",
+    "NodeCounts",
+    "UserReceipt",
+    "SessionReceipt",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=pubsub");
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("pubsub.bin"), descriptors.encode_to_vec())?;
+
+    let mut config = tonic_prost_build::Config::new();
+    config.bytes(["pubsub.Content.data"]);
+    for message in JSON_REPLIES {
+        config.type_attribute(format!("pubsub.{message}"), "#[derive(serde::Serialize, serde::Deserialize)]");
+    }
+    for (field, module) in [("RoomCard.state", "room_state"), ("RoomCard.membership", "membership")] {
+        config.field_attribute(
+            format!("pubsub.{field}"),
+            format!("#[serde(with = \"crate::words::{module}\")]"),
+        );
+    }
+    config.type_attribute("pubsub.Receipt", "#[serde(default)]");
+    config.btree_map(["pubsub.Receipt.outcomes"]);
+    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    Ok(())
+}

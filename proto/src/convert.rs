@@ -1,0 +1,64 @@
+//! Between the room card of the wire and the one of `types`.
+
+use roomcast_types::{Fault, InvalidId, Membership, RoomCard, RoomId, RoomState};
+
+use crate::pubsub::{self, room_card};
+
+impl From<Membership> for room_card::Membership {
+    fn from(membership: Membership) -> Self {
+        match membership {
+            Membership::Follow => Self::Follow,
+            Membership::Durable => Self::Durable,
+        }
+    }
+}
+
+impl From<room_card::Membership> for Membership {
+    fn from(membership: room_card::Membership) -> Self {
+        match membership {
+            room_card::Membership::Follow => Self::Follow,
+            room_card::Membership::Durable => Self::Durable,
+        }
+    }
+}
+
+impl From<&RoomCard> for pubsub::RoomCard {
+    fn from(card: &RoomCard) -> Self {
+        let state = match card.state {
+            RoomState::Active => room_card::State::Active,
+            RoomState::Deleted => room_card::State::Deleted,
+        };
+        Self {
+            room_id: card.room_id.to_string(),
+            version: card.version,
+            state: state.into(),
+            membership: room_card::Membership::from(card.membership).into(),
+            max_users: card.max_users,
+        }
+    }
+}
+
+impl TryFrom<&pubsub::RoomCard> for RoomCard {
+    type Error = InvalidId;
+
+    /// A membership or state this build does not know reads as the default.
+    fn try_from(card: &pubsub::RoomCard) -> Result<Self, InvalidId> {
+        Ok(Self {
+            room_id: RoomId::new(&card.room_id)?,
+            version: card.version,
+            state: match card.state() {
+                room_card::State::Active => RoomState::Active,
+                room_card::State::Deleted => RoomState::Deleted,
+            },
+            membership: card.membership().into(),
+            max_users: card.max_users,
+        })
+    }
+}
+
+/// Reads a membership number of a request; a number outside the list is BAD_REQUEST.
+pub fn membership(number: i32) -> Result<Membership, Fault> {
+    room_card::Membership::try_from(number).map(Membership::from).map_err(|_| {
+        Fault::bad_request(format!("membership {number} is unknown; it takes FOLLOW (0) or DURABLE (1)"))
+    })
+}

@@ -1,0 +1,29 @@
+//! The wire between the tiers: package `pubsub`, compiled from the `.proto` files, and its mapping to our types.
+
+pub mod convert;
+mod status;
+mod words;
+
+pub use status::{fault, status};
+
+/// Messages, clients and servers of package `pubsub`.
+#[allow(missing_docs, clippy::all)]
+pub mod pubsub {
+    tonic::include_proto!("pubsub");
+}
+
+/// The encoded descriptors of package `pubsub`, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pubsub.bin"));
+
+/// Adds server reflection, v1 and v1alpha, for package `pubsub` and the health service.
+pub fn add_reflection(mut routes: tonic::service::Routes) -> tonic::service::Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = builder().build_v1().expect("descriptors made by the build are well-formed");
+    let v1alpha = builder().build_v1alpha().expect("descriptors made by the build are well-formed");
+    routes = routes.add_service(v1);
+    routes.add_service(v1alpha)
+}

@@ -1,0 +1,1134 @@
+/**
+ * Roomcast client: holds one session with a Roomcast cluster (client protocol version 1, JSON form),
+ * keeps its rooms over reconnects, and hands every push to the application exactly once.
+ *
+ * One ES module without dependencies or build step, for browsers and for runtimes with a global `WebSocket`.
+ *
+ * ```js
+ * import { RoomcastClient } from "http://localhost:8080/roomcast.js";
+ *
+ * const client = new RoomcastClient({ url: "ws://localhost:8080/ws", userId: "user-001", rooms: ["room-001"] });
+ * client.on("push", (push) => console.log(push.room_id, push.text));
+ * client.on("gap", (gap) => reloadHistoryOf(gap.room_id));
+ * await client.connect();
+ * ```
+ *
+ * @module roomcast
+ */
+
+/** Most message ids in one `ack` frame; the protocol's limit. */
+const ACK_BATCH_MAX = 256;
+/** Acknowledgements wait this long for company: at most 20 frames a second of the 50 a session may send. */
+const ACK_DELAY_MS = 50;
+/** Message ids remembered to recognise repeats; also the most acknowledgements kept while disconnected. */
+const REMEMBERED_IDS_MAX = 1000;
+/** A socket without `welcome` after this time is given up. The server needs at most about two seconds. */
+const WELCOME_TIMEOUT_MS = 10_000;
+/** Silence allowed after a `ping`. */
+const PONG_TIMEOUT_MS = 10_000;
+/** Used when `welcome` names no interval. */
+const PING_INTERVAL_MS = 25_000;
+const REQUEST_TIMEOUT_MS = 10_000;
+const NODES_REFRESH_MS = 30_000;
+const NODES_TIMEOUT_MS = 3_000;
+/** A session that lived this long was a success: backoff starts over and failed nodes are forgiven. */
+const STABLE_AFTER_MS = 5_000;
+/** The old socket of a move is closed after this time even if a room could not be joined on the new one. */
+const OVERLAP_MAX_MS = 10_000;
+/** Full jitter backoff until a node list names other values. */
+const RETRY = { first_ms: 500, max_ms: 20_000 };
+
+const RETRYABLE_CODES = new Set(["RATE_LIMITED", "UNAVAILABLE", "INTERNAL"]);
+const RECONNECTABLE_CLOSES = new Set([1001, 1005, 1006, 1011, 1012, 1013]);
+const CLOSE_NORMAL = 1000;
+const CLOSE_LOST = 1006;
+const CLOSE_TOO_SLOW = 4002;
+const CLOSE_NO_PONG = 4003;
+const CLOSE_TAKEN_OVER = 4500;
+
+/** Key of the user's own log among the positions; no room id can equal it. */
+const OWN_LOG = Symbol("own log");
+/** Events that say something went wrong: without a listener they go to the console. */
+const LOUD_EVENTS = new Set(["gap", "error"]);
+const OPEN = 1;
+
+/**
+ * A refusal by the server or a failure of this client.
+ *
+ * `code` is one of the protocol's codes (`ROOM_FULL`, `FORBIDDEN`, …) or one of this module's: `TIMEOUT` (no answer in
+ * time), `CLOSED` (the client ended first), `NOT_CONNECTED`, `LEFT` (left before the join was answered),
+ * `BAD_FRAME` (the server sent something that is no JSON object), `BAD_OPTION`.
+ */
+export class RoomcastError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{id?: number, room_id?: string, retry_after_ms?: number}} [details]
+   */
+  constructor(code, message, { id, room_id, retry_after_ms } = {}) {
+    super(message || code);
+    this.name = "RoomcastError";
+    this.code = code;
+    this.id = id;
+    this.room_id = room_id;
+    this.retry_after_ms = retry_after_ms;
+    /** True when the client itself will ask again. */
+    this.retrying = false;
+  }
+}
+
+/** One message pushed to this session: the fields of the frame plus its content in decoded form. */
+export class Push {
+  /**
+   * @param {object} frame the `push` frame as received
+   * @param {number} receivedAtMs local time of arrival, milliseconds since 1970
+   */
+  constructor(frame, receivedAtMs) {
+    Object.assign(this, frame);
+    this.content = frame.content ?? {};
+    this.received_at_ms = receivedAtMs;
+  }
+
+  /** True when the publisher sent bytes (`data_base64`) and not text. */
+  get isBinary() {
+    return this.content.data_base64 !== undefined;
+  }
+
+  /** The content as bytes. Throws when `data_base64` is not base64. */
+  get bytes() {
+    return this.isBinary ? decodeBase64(this.content.data_base64) : new TextEncoder().encode(this.content.data ?? "");
+  }
+
+  /** The content as text; null for bytes that are not UTF-8. */
+  get text() {
+    if (!this.isBinary) return this.content.data ?? "";
+    try {
+      return new TextDecoder("utf-8", { fatal: true }).decode(this.bytes);
+    } catch {
+      return null;
+    }
+  }
+}
+
+/**
+ * The origin under which the node behind a WebSocket address serves HTTP: `ws://h:8080/ws` -> `http://h:8080`.
+ * @param {string} wsUrl
+ * @returns {string}
+ */
+export function httpOrigin(wsUrl) {
+  const url = new URL(wsUrl);
+  return `${url.protocol === "wss:" ? "https:" : "http:"}//${url.host}`;
+}
+
+/**
+ * Whether a client may connect again after a close with this code.
+ * @param {number} code
+ * @returns {boolean}
+ */
+export function isReconnectable(code) {
+  return RECONNECTABLE_CLOSES.has(code) || (code >= 4000 && code <= 4499);
+}
+
+/**
+ * @param {string} text base64, standard alphabet
+ * @returns {Uint8Array}
+ */
+export function decodeBase64(text) {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+}
+
+/**
+ * A client_id as the protocol wants it, from 128 random bits.
+ * `crypto.randomUUID` would need a secure context; a page served by a node over plain http is none.
+ */
+function randomClientId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+const systemClock = {
+  now: () => Date.now(),
+  setTimeout: (callback, ms) => setTimeout(callback, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
+};
+
+function deferred() {
+  const result = {};
+  result.promise = new Promise((resolve, reject) => Object.assign(result, { resolve, reject }));
+  return result;
+}
+
+/** Listeners by event. A listener that throws does not keep the others, or the client, from their work. */
+class Events {
+  #listeners = new Map();
+
+  on(type, listener) {
+    if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
+    this.#listeners.get(type).add(listener);
+  }
+
+  off(type, listener) {
+    this.#listeners.get(type)?.delete(listener);
+  }
+
+  has(type) {
+    return (this.#listeners.get(type)?.size ?? 0) > 0;
+  }
+
+  emit(type, event) {
+    if (!this.has(type)) {
+      if (LOUD_EVENTS.has(type)) console.warn(`roomcast: ${type} without a listener`, event);
+      return;
+    }
+    for (const listener of [...this.#listeners.get(type)]) {
+      try {
+        listener(event);
+      } catch (error) {
+        console.error(`roomcast: a listener of "${type}" failed`, error);
+      }
+    }
+  }
+}
+
+/** Promises that a frame id settles. */
+class Requests {
+  #clock;
+  #open = new Map();
+
+  constructor(clock) {
+    this.#clock = clock;
+  }
+
+  open(id, timeoutMs, what) {
+    const request = deferred();
+    const expire = () => this.fail(id, new RoomcastError("TIMEOUT", `no answer to ${what} within ${timeoutMs} ms`, { id }));
+    this.#open.set(id, { ...request, timer: this.#clock.setTimeout(expire, timeoutMs) });
+    return request.promise;
+  }
+
+  settle(id, value) {
+    this.#take(id)?.resolve(value);
+  }
+
+  fail(id, error) {
+    this.#take(id)?.reject(error);
+  }
+
+  failAll(error) {
+    for (const id of [...this.#open.keys()]) this.fail(id, error);
+  }
+
+  #take(id) {
+    const request = this.#open.get(id);
+    if (!request) return undefined;
+    this.#clock.clearTimeout(request.timer);
+    this.#open.delete(id);
+    return request;
+  }
+}
+
+/** Positions in logs and the memory of recent message ids: decides which pushes are repeats. */
+class Positions {
+  #at = new Map();
+  #seen = new Set();
+
+  get(log) {
+    return this.#at.get(log);
+  }
+
+  forget(log) {
+    this.#at.delete(log);
+  }
+
+  set(log, { epoch, offset }) {
+    if (epoch === undefined || offset === undefined) this.#at.delete(log);
+    else this.#at.set(log, { epoch, offset });
+  }
+
+  /**
+   * Takes the position of a `joined` or `welcome`. After `recovered: true` the messages up to `frame.offset` are
+   * still to come as pushes, so the own position stays until they move it; taking the frame's would drop them all.
+   */
+  resume(log, frame, since) {
+    const isReplayed = since && frame.recovered === true && this.#at.get(log)?.epoch === frame.epoch;
+    if (!isReplayed) this.set(log, frame);
+  }
+
+  /** True for a message not seen before; moves the position. */
+  accept(push) {
+    const log = { room: push.room_id, user: OWN_LOG }[push.target];
+    const at = this.#at.get(log);
+    if (at && push.offset !== undefined && push.epoch === at.epoch) {
+      if (push.offset <= at.offset) return false;
+      this.set(log, push);
+    }
+    return this.#remember(push.message_id);
+  }
+
+  #remember(id) {
+    if (this.#seen.has(id)) return false;
+    this.#seen.add(id);
+    if (this.#seen.size > REMEMBERED_IDS_MAX) this.#seen.delete(this.#seen.values().next().value);
+    return true;
+  }
+}
+
+/** Collects acknowledgements; what cannot be sent waits, bounded, for the next session. */
+class AckBatch {
+  #clock;
+  #send;
+  #ids = new Set();
+  #timer = null;
+
+  constructor(clock, send) {
+    this.#clock = clock;
+    this.#send = send;
+  }
+
+  add(id) {
+    this.#ids.add(id);
+    if (this.#ids.size > REMEMBERED_IDS_MAX) this.#ids.delete(this.#ids.values().next().value);
+    if (this.#ids.size >= ACK_BATCH_MAX) this.flush();
+    else this.#timer ??= this.#clock.setTimeout(() => this.flush(), ACK_DELAY_MS);
+  }
+
+  flush() {
+    this.stop();
+    while (this.#ids.size > 0) {
+      const message_ids = [...this.#ids].slice(0, ACK_BATCH_MAX);
+      if (!this.#send({ type: "ack", message_ids })) return;
+      for (const id of message_ids) this.#ids.delete(id);
+    }
+  }
+
+  stop() {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+}
+
+/** The nodes of the cluster as last heard, which of them failed, and which one to try next. */
+class NodeDirectory {
+  nodes = [];
+  retry = RETRY;
+  #configured;
+  #last;
+  #avoided = new Set();
+  #nodeIds = new Map();
+  #fetch;
+  #clock;
+  #random;
+  #isFetching = false;
+
+  constructor(url, { fetch, clock, random }) {
+    this.#configured = this.#last = url;
+    this.#fetch = fetch;
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  /** Full jitter: anything between nothing and a ceiling that doubles with each attempt. */
+  jitter(attempt) {
+    return this.#random() * Math.min(this.retry.max_ms, this.retry.first_ms * 2 ** attempt);
+  }
+
+  identify(url, nodeId) {
+    this.#nodeIds.set(url, nodeId);
+  }
+
+  /** A node may be known under two addresses (the configured one and its public one): both are avoided. */
+  fail(url) {
+    const nodeId = this.#nodeIds.get(url);
+    this.#avoided.add(url);
+    if (nodeId === undefined) return;
+    for (const node of this.nodes) if (node.node_id === nodeId) this.#avoided.add(node.url);
+    for (const [known, id] of this.#nodeIds) if (id === nodeId) this.#avoided.add(known);
+  }
+
+  forgive() {
+    this.#avoided.clear();
+  }
+
+  /** The last address unless it failed, then a ready node, then the configured address; starts over when all failed. */
+  choose() {
+    if (this.#avoided.has(this.#last)) this.#last = this.#alternative() ?? this.#startOver();
+    return this.#last;
+  }
+
+  #startOver() {
+    const failed = this.#last;
+    this.#avoided.clear();
+    this.fail(failed);
+    return this.#avoided.has(this.#configured) ? this.#alternative() ?? failed : this.#configured;
+  }
+
+  #alternative() {
+    const ready = this.nodes.filter((node) => node.state === "ready" && !this.#avoided.has(node.url));
+    if (ready.length > 0) return this.#fewestOfTwo(ready).url;
+    return this.#avoided.has(this.#configured) ? undefined : this.#configured;
+  }
+
+  /** The better of two random nodes: when a node dies its clients would otherwise all run to the same neighbour. */
+  #fewestOfTwo(nodes) {
+    const rest = [...nodes];
+    const draw = () => rest.splice(Math.floor(this.#random() * rest.length), 1)[0];
+    const [first, second] = [draw(), draw()];
+    const load = (node) => node.sessions ?? Infinity;
+    return second && load(second) < load(first) ? second : first;
+  }
+
+  /** Asks for the node list, first at `preferredUrl`, then at up to three others that did not fail. True if answered. */
+  async refresh(preferredUrl) {
+    if (!this.#fetch || this.#isFetching) return false;
+    this.#isFetching = true;
+    const others = this.nodes.map((node) => node.url).filter((url) => url !== preferredUrl && !this.#avoided.has(url));
+    const urls = [...(preferredUrl ? [preferredUrl] : []), ...others.slice(0, 3)];
+    try {
+      for (const url of urls) if (await this.#load(url)) return true;
+      return false;
+    } finally {
+      this.#isFetching = false;
+    }
+  }
+
+  async #load(url) {
+    const abort = new AbortController();
+    const timer = this.#clock.setTimeout(() => abort.abort(), NODES_TIMEOUT_MS);
+    try {
+      const response = await this.#fetch(`${httpOrigin(url)}/nodes`, { signal: abort.signal, cache: "no-store" });
+      if (!response.ok) return false;
+      this.#take(await response.json());
+      return true;
+    } catch {
+      return false;
+    } finally {
+      this.#clock.clearTimeout(timer);
+    }
+  }
+
+  #take({ nodes, retry }) {
+    if (!Array.isArray(nodes)) return;
+    this.nodes = nodes.filter((node) => this.#isUsable(node?.url));
+    if (retry?.first_ms > 0 && retry?.max_ms >= retry.first_ms) this.retry = retry;
+  }
+
+  /** From a `wss:` address never down to `ws:`: the token would travel in the open, and browsers refuse it. */
+  #isUsable(url) {
+    return isWebSocketUrl(url) && (url.startsWith("wss:") || !this.#configured.startsWith("wss:"));
+  }
+}
+
+function isWebSocketUrl(url) {
+  try {
+    return ["ws:", "wss:"].includes(new URL(url).protocol);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * One socket from its opening to its end, with the liveness rules.
+ * `hooks`: `onFrame(connection, frame)`, `onClose(connection, code, reason)`, `onRaw(direction, text, connection)`.
+ */
+class Connection {
+  welcome = null;
+  isOpen = true;
+  #clock;
+  #nextId;
+  #hooks;
+  #socket = null;
+  #timer = null;
+  #heardAt = 0;
+
+  constructor({ url, since, address, WebSocket, clock, nextId, hooks }) {
+    this.url = url;
+    this.since = since;
+    this.#clock = clock;
+    this.#nextId = nextId;
+    this.#hooks = hooks;
+    this.#arm(WELCOME_TIMEOUT_MS, () => this.#give(CLOSE_LOST, "no welcome in time"));
+    try {
+      this.#socket = new WebSocket(address());
+      this.#socket.onmessage = (event) => this.#receive(event.data);
+      this.#socket.onclose = (event) => this.#give(event.code, event.reason);
+      this.#socket.onerror = () => {};
+    } catch (error) {
+      this.#arm(0, () => this.#give(CLOSE_LOST, error.message));
+    }
+  }
+
+  /** False when the socket cannot take it. */
+  send(frame) {
+    if (!this.isOpen || this.#socket?.readyState !== OPEN) return false;
+    const text = JSON.stringify(frame);
+    this.#socket.send(text);
+    this.#hooks.onRaw("sent", text, this);
+    return true;
+  }
+
+  /** Ends without a call to `onClose`. */
+  close(code, reason) {
+    this.isOpen = false;
+    this.#clock.clearTimeout(this.#timer);
+    if (!this.#socket) return;
+    this.#socket.onmessage = this.#socket.onclose = null;
+    try {
+      this.#socket.close(code, reason);
+    } catch {
+      // Some runtimes refuse close() on a socket that never opened; it is let go all the same.
+    }
+  }
+
+  #give(code, reason) {
+    if (!this.isOpen) return;
+    this.close(code === CLOSE_NO_PONG ? CLOSE_NO_PONG : undefined);
+    this.#hooks.onClose(this, code, reason ?? "");
+  }
+
+  #receive(text) {
+    this.#heardAt = this.#clock.now();
+    if (typeof text !== "string") return;
+    this.#hooks.onRaw("received", text, this);
+    const frame = parseFrame(text);
+    if (frame.type === "welcome" && !this.welcome) {
+      this.welcome = frame;
+      this.#awaitSilence(this.#pingIntervalMs);
+    }
+    this.#hooks.onFrame(this, frame);
+  }
+
+  get #pingIntervalMs() {
+    return this.welcome.ping_interval_ms > 0 ? this.welcome.ping_interval_ms : PING_INTERVAL_MS;
+  }
+
+  #awaitSilence(waitMs) {
+    this.#arm(waitMs, () => {
+      const left = this.#heardAt + this.#pingIntervalMs - this.#clock.now();
+      if (left > 0) this.#awaitSilence(Math.min(left, this.#pingIntervalMs));
+      else this.#probe();
+    });
+  }
+
+  #probe() {
+    const askedAt = this.#heardAt;
+    this.send({ type: "ping", id: this.#nextId() });
+    this.#arm(PONG_TIMEOUT_MS, () => {
+      if (this.#heardAt === askedAt) this.#give(CLOSE_NO_PONG, "no pong");
+      else this.#awaitSilence(this.#pingIntervalMs);
+    });
+  }
+
+  #arm(ms, callback) {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = this.#clock.setTimeout(callback, ms);
+  }
+}
+
+function parseFrame(text) {
+  try {
+    const frame = JSON.parse(text);
+    if (frame !== null && typeof frame === "object" && !Array.isArray(frame)) return frame;
+  } catch {
+    // Reported below like every other frame that is no object.
+  }
+  return { type: "error", code: "BAD_FRAME", message: "the server sent a frame that is no JSON object" };
+}
+
+/**
+ * The rooms that the application wants, and where each stands.
+ *
+ * | room                | join sent    | joined        | refused, retryable | refused            | connection lost     |
+ * |---------------------|--------------|---------------|--------------------|--------------------|---------------------|
+ * | asked (`request`)   | asks again   | in            | waits (`timer`)    | forgotten          | asks after welcome  |
+ * | in (`session`)      | asked        | stays         | asks again later   | stays              | asks after welcome  |
+ * | `leaving`           | asked        | ignored       | in                 | in, or forgotten   | forgotten           |
+ */
+class RoomSet {
+  #rooms = new Map();
+  #io;
+
+  /** `io`: clock, timeoutMs, nextId, jitter, positions, requests, send(frame), session(), emit(type, event). */
+  constructor(io) {
+    this.#io = io;
+  }
+
+  list() {
+    return [...this.#rooms.values()].map((room) => ({
+      room_id: room.id,
+      state: room.leaving ? "leaving" : room.session?.isOpen ? "joined" : "joining",
+      members: room.members,
+      position: this.#io.positions.get(room.id) ?? null,
+    }));
+  }
+
+  /** Wants a room without a promise: it is asked for until it is joined or refused for good. */
+  want(roomId) {
+    if (!this.#rooms.has(roomId)) this.#add(roomId).isPinned = true;
+  }
+
+  join(roomId, timeoutMs = this.#io.timeoutMs) {
+    const room = this.#rooms.get(roomId) ?? this.#add(roomId);
+    const waiter = deferred();
+    waiter.timer = this.#io.clock.setTimeout(() => this.#giveUp(room, waiter, timeoutMs), timeoutMs);
+    room.waiters.add(waiter);
+    room.leaving = null;
+    if (room.timer === null) this.#ask(room);
+    return waiter.promise;
+  }
+
+  leave(roomId, timeoutMs = this.#io.timeoutMs) {
+    const room = this.#rooms.get(roomId);
+    const id = this.#io.nextId();
+    if (room) {
+      this.#stop(room);
+      this.#reject(room, new RoomcastError("LEFT", `left ${roomId} before the join was answered`, { room_id: roomId }));
+    }
+    if (!this.#io.send({ type: "leave", id, room_id: roomId })) {
+      const left = { type: "left", room_id: roomId, reason: "LEFT" };
+      this.#forget(roomId, left);
+      return Promise.resolve(left);
+    }
+    if (room) room.leaving = id;
+    return this.#io.requests.open(id, timeoutMs, `leave ${roomId}`);
+  }
+
+  /** Asks for every room on a new session. */
+  rejoin() {
+    for (const room of this.#rooms.values()) if (!room.leaving) this.#ask(room);
+  }
+
+  /** The session is gone and with it every unanswered frame; a room that was being left is left. */
+  sessionLost() {
+    for (const room of [...this.#rooms.values()]) {
+      this.#stop(room);
+      if (!room.leaving) continue;
+      const left = { type: "left", id: room.leaving, room_id: room.id, reason: "LEFT" };
+      this.#io.requests.settle(room.leaving, left);
+      this.#forget(room.id, left);
+    }
+  }
+
+  isSettledOn(session) {
+    return [...this.#rooms.values()].every((room) => room.leaving || room.session === session);
+  }
+
+  onJoined(session, frame) {
+    const room = this.#rooms.get(frame.room_id) ?? this.#add(frame.room_id);
+    if (room.leaving || (room.request && frame.id !== room.request.id)) return;
+    const since = room.request?.since;
+    const event = { ...frame, continuity: continuityOf(room, since, frame) };
+    this.#stop(room);
+    Object.assign(room, { session, members: frame.members, wasJoined: true, attempt: 0 });
+    this.#io.positions.resume(room.id, frame, since);
+    this.#io.emit("joined", event);
+    if (event.continuity === "lost") this.#io.emit("gap", gapEvent(room.id, "NOT_RECOVERED", since, frame));
+    for (const waiter of this.#takeWaiters(room)) waiter.resolve(event);
+  }
+
+  onLeft(frame) {
+    const room = this.#rooms.get(frame.room_id);
+    if (room?.request) {
+      // A join was sent after the leave that this answers: its own answer decides.
+      Object.assign(room, { session: null, wasJoined: false });
+      this.#io.positions.forget(room.id);
+      this.#io.emit("left", frame);
+    } else {
+      this.#forget(frame.room_id, frame);
+    }
+    this.#io.requests.settle(frame.id, frame);
+  }
+
+  /** Takes an `error` that answers a join or a leave of a room; marks it when the join will be repeated. */
+  onError(session, error) {
+    const room = [...this.#rooms.values()].find((room) => answers(room, error));
+    if (!room) return;
+    if (room.leaving) this.#leaveRefused(room, error);
+    else if (RETRYABLE_CODES.has(error.code)) this.#askLater(room, error);
+    else this.#joinRefused(room, session, error);
+  }
+
+  close(error) {
+    for (const room of this.#rooms.values()) {
+      this.#stop(room);
+      this.#reject(room, error);
+    }
+    this.#rooms.clear();
+  }
+
+  #add(roomId) {
+    const room = { id: roomId, session: null, members: undefined, wasJoined: false, isPinned: false, leaving: null,
+      request: null, timer: null, attempt: 0, waiters: new Set() };
+    this.#rooms.set(roomId, room);
+    return room;
+  }
+
+  /** Sends the join, with the position unless this session has the room already, and again if no answer comes. */
+  #ask(room) {
+    const { clock, nextId, positions, session, send, timeoutMs } = this.#io;
+    this.#stop(room);
+    const since = room.session && room.session === session() ? undefined : positions.get(room.id);
+    const id = nextId();
+    if (!send({ type: "join", id, room_id: room.id, since })) return;
+    room.request = { id, since };
+    room.timer = clock.setTimeout(() => this.#ask(room), timeoutMs);
+  }
+
+  #askLater(room, error) {
+    this.#stop(room);
+    error.retrying = true;
+    const delay = error.retry_after_ms ?? this.#io.jitter(room.attempt);
+    room.attempt += 1;
+    room.timer = this.#io.clock.setTimeout(() => this.#ask(room), delay);
+  }
+
+  #joinRefused(room, session, error) {
+    this.#stop(room);
+    this.#reject(room, error);
+    if (room.session === session) return;
+    const left = { type: "left", room_id: room.id, reason: "REFUSED", code: error.code };
+    this.#forget(room.id, room.wasJoined ? left : undefined);
+  }
+
+  #leaveRefused(room, error) {
+    room.leaving = null;
+    if (error.code === "NOT_JOINED") this.#forget(room.id, { type: "left", room_id: room.id, reason: "LEFT" });
+  }
+
+  #giveUp(room, waiter, timeoutMs) {
+    room.waiters.delete(waiter);
+    waiter.reject(new RoomcastError("TIMEOUT", `${room.id} not joined within ${timeoutMs} ms`, { room_id: room.id }));
+    if (room.wasJoined || room.isPinned || room.waiters.size > 0) return;
+    if (room.request) this.#io.send({ type: "leave", id: this.#io.nextId(), room_id: room.id });
+    this.#forget(room.id);
+  }
+
+  #forget(roomId, left) {
+    const room = this.#rooms.get(roomId);
+    if (room) {
+      this.#stop(room);
+      this.#rooms.delete(roomId);
+      this.#reject(room, new RoomcastError(left?.reason ?? "LEFT", `left ${roomId}`, { room_id: roomId }));
+    }
+    this.#io.positions.forget(roomId);
+    if (left) this.#io.emit("left", left);
+  }
+
+  #stop(room) {
+    this.#io.clock.clearTimeout(room.timer);
+    Object.assign(room, { request: null, timer: null });
+  }
+
+  #reject(room, error) {
+    for (const waiter of this.#takeWaiters(room)) waiter.reject(error);
+  }
+
+  #takeWaiters(room) {
+    const waiters = [...room.waiters];
+    room.waiters.clear();
+    for (const waiter of waiters) this.#io.clock.clearTimeout(waiter.timer);
+    return waiters;
+  }
+}
+
+/** Whether an error frame answers what this room waits for; an error without id answers by its room. */
+function answers(room, error) {
+  const waitsFor = room.leaving ?? room.request?.id;
+  if (waitsFor === undefined) return false;
+  return error.id === undefined ? error.room_id === room.id : error.id === waitsFor;
+}
+
+function continuityOf(room, since, frame) {
+  if (!room.wasJoined) return "first";
+  if (since) return frame.recovered === true ? "recovered" : "lost";
+  return room.session?.isOpen ? "unbroken" : "unknown";
+}
+
+function gapEvent(roomId, cause, from, { epoch, offset }) {
+  return { type: "gap", room_id: roomId, cause, from: from ?? null, epoch, offset };
+}
+
+/**
+ * One user's session with the cluster, over as many sockets as it takes.
+ *
+ * States: `idle` -> `connecting` -> `connected` <-> `reconnecting` -> `closed`. A client that is closed stays closed.
+ *
+ * Events (see roomcast.d.ts for their fields): `state`, `welcome`, `joined`, `left`, `push`, `gap`, `notice`, `error`,
+ * `nodes`, `frame`. `gap` and `error` are written to the console while nobody listens to them.
+ */
+export class RoomcastClient {
+  #options;
+  #clock;
+  #events = new Events();
+  #positions = new Positions();
+  #requests;
+  #directory;
+  #acks;
+  #rooms;
+  #state = "idle";
+  #ready = deferred();
+  #lastId = 0;
+  #attempt = 0;
+  /** The session that frames are sent on; the attempt in the air; the session that a move left behind. */
+  #current = null;
+  #opening = null;
+  #retiring = null;
+  #timers = new Map();
+  #retryAt = 0;
+
+  /**
+   * @param {import("./roomcast").RoomcastOptions} options
+   */
+  constructor(options) {
+    this.#options = checkOptions(options);
+    const { url, rooms, clock, requestTimeoutMs } = this.#options;
+    this.#clock = clock;
+    this.#requests = new Requests(clock);
+    this.#directory = new NodeDirectory(url, this.#options);
+    const send = (frame) => this.#current?.send(frame) ?? false;
+    this.#acks = new AckBatch(clock, send);
+    this.#rooms = new RoomSet({
+      clock, send, timeoutMs: requestTimeoutMs, positions: this.#positions, requests: this.#requests,
+      nextId: () => this.#nextId(),
+      jitter: (attempt) => this.#directory.jitter(attempt),
+      session: () => this.#current,
+      emit: (type, event) => this.#events.emit(type, event),
+    });
+    for (const roomId of rooms) this.#rooms.want(roomId);
+    this.#ready.promise.catch(() => {}); // Who does not wait for connect() learns the end from `state`.
+  }
+
+  /** `idle`, `connecting`, `connected`, `reconnecting` or `closed`. */
+  get state() {
+    return this.#state;
+  }
+
+  /** The same on each reconnect: it names this client's place in the cluster. */
+  get clientId() {
+    return this.#options.clientId;
+  }
+
+  /** Id of the node of the current session, or null. */
+  get nodeId() {
+    return this.#current?.welcome.node_id ?? null;
+  }
+
+  /** Id of the current session, or null. */
+  get sessionId() {
+    return this.#current?.welcome.session_id ?? null;
+  }
+
+  /** The wanted rooms: `{room_id, state: "joining"|"joined"|"leaving", members, position}`. */
+  get rooms() {
+    return this.#rooms.list();
+  }
+
+  /** The nodes as last heard: `{node_id, url, sessions, state}`. */
+  get nodes() {
+    return [...this.#directory.nodes];
+  }
+
+  /**
+   * Calls `listener` with every event of a type.
+   * @returns {() => void} takes the listener away again
+   */
+  on(type, listener) {
+    this.#events.on(type, listener);
+    return () => this.off(type, listener);
+  }
+
+  off(type, listener) {
+    this.#events.off(type, listener);
+  }
+
+  /**
+   * Connects, and keeps trying where that makes sense. Resolves with the first `welcome`; rejects with `CLOSED` when the
+   * client ends before it. A second call returns the same promise.
+   */
+  connect() {
+    if (this.#state === "idle") {
+      this.#setState("connecting", { url: this.#options.url });
+      this.#open();
+    }
+    return this.#ready.promise;
+  }
+
+  /**
+   * Joins a room and stays in it over reconnects. Resolves with `joined`; rejects with a `RoomcastError` when it is refused
+   * for good or not answered in time: the room is then not wanted any more. `RATE_LIMITED`, `UNAVAILABLE` and `INTERNAL` are
+   * retried meanwhile. While disconnected the join waits for the next session.
+   * @param {string} roomId
+   * @param {{timeoutMs?: number}} [options]
+   */
+  join(roomId, { timeoutMs } = {}) {
+    if (this.#state === "closed") return Promise.reject(closedError());
+    return this.#rooms.join(roomId, timeoutMs);
+  }
+
+  /**
+   * Leaves a room. Resolves with `left`, at once while disconnected; rejects with `NOT_JOINED` for a room one is not in.
+   * @param {string} roomId
+   * @param {{timeoutMs?: number}} [options]
+   */
+  leave(roomId, { timeoutMs } = {}) {
+    if (this.#state === "closed") return Promise.reject(closedError());
+    const answer = this.#rooms.leave(roomId, timeoutMs);
+    this.#releaseRetired();
+    return answer;
+  }
+
+  /**
+   * Publishes into a room whose card allows it. The protocol confirms nothing: a refusal comes as an `error` event with this id.
+   * @param {string} roomId
+   * @param {{type: string, data?: string, data_base64?: string, timestamp?: number}} content
+   * @returns {number} the frame id
+   */
+  publish(roomId, content) {
+    const id = this.#nextId();
+    if (this.#current?.send({ type: "publish", id, room_id: roomId, content })) return id;
+    throw new RoomcastError("NOT_CONNECTED", "publish needs a connected session", { id, room_id: roomId });
+  }
+
+  /** Measures one round trip. @returns {Promise<number>} milliseconds */
+  async ping({ timeoutMs = this.#options.requestTimeoutMs } = {}) {
+    const id = this.#nextId();
+    const sentAt = this.#clock.now();
+    if (!this.#current?.send({ type: "ping", id })) throw new RoomcastError("NOT_CONNECTED", "ping needs a connected session");
+    await this.#requests.open(id, timeoutMs, "ping");
+    return this.#clock.now() - sentAt;
+  }
+
+  /** Ends the waiting time before the next attempt, for instance because the network came back. */
+  reconnect() {
+    if (this.#timers.has("retry") && this.#state !== "connected") this.#open();
+  }
+
+  /** Sends what is left to acknowledge, closes with 1000 and never connects again. */
+  close() {
+    if (this.#state === "closed") return;
+    this.#acks.flush();
+    this.#finish(CLOSE_NORMAL, "closed by the application");
+  }
+
+  #nextId() {
+    return (this.#lastId += 1);
+  }
+
+  #setState(state, detail = {}) {
+    const previous = this.#state;
+    this.#state = state;
+    this.#events.emit("state", { state, previous, ...detail });
+  }
+
+  /** One timer per purpose: `retry`, `stable`, `overlap`, `nodes`. */
+  #after(purpose, ms, callback) {
+    this.#cancel(purpose);
+    this.#timers.set(purpose, this.#clock.setTimeout(() => {
+      this.#timers.delete(purpose);
+      callback();
+    }, ms));
+  }
+
+  #cancel(purpose) {
+    this.#clock.clearTimeout(this.#timers.get(purpose));
+    this.#timers.delete(purpose);
+  }
+
+  #open() {
+    this.#cancel("retry");
+    const url = this.#directory.choose();
+    const since = this.#positions.get(OWN_LOG);
+    if (this.#state === "reconnecting") this.#setState("reconnecting", { url, attempt: this.#attempt });
+    this.#opening = new Connection({
+      url, since, address: () => this.#address(url, since), WebSocket: this.#options.WebSocket, clock: this.#clock,
+      nextId: () => this.#nextId(),
+      hooks: {
+        onFrame: (connection, frame) => this.#onFrame(connection, frame),
+        onClose: (connection, code, reason) => this.#onClose(connection, code, reason),
+        onRaw: (direction, text, { url }) =>
+          this.#events.has("frame") && this.#events.emit("frame", { direction, text, url, at_ms: this.#clock.now() }),
+      },
+    });
+  }
+
+  /** `URLSearchParams` would write a space as `+`; the protocol wants percent-encoding. */
+  #address(url, since) {
+    const { userId, userName, clientId, token } = this.#options;
+    const query = Object.entries({
+      user_id: userId,
+      user_name: userName,
+      client_id: clientId,
+      since: since && `${since.epoch}:${since.offset}`,
+      token: typeof token === "function" ? token() : token,
+    }).filter(([, value]) => value !== undefined && value !== null);
+    const text = query.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
+    return url + (url.includes("?") ? "&" : "?") + text;
+  }
+
+  #onFrame(connection, frame) {
+    if (frame.type === "push") return this.#onPush(connection, frame);
+    if (frame.type === "gap") return this.#onGap(frame);
+    if (frame.type === "error") return this.#onError(connection, frame);
+    if (frame.type === "welcome" && connection === this.#opening) return this.#onWelcome(connection, frame);
+    if (connection !== this.#current) return; // The session left behind still brings pushes, and nothing else.
+    if (frame.type === "joined") this.#rooms.onJoined(connection, frame);
+    if (frame.type === "left") this.#rooms.onLeft(frame);
+    if (frame.type === "pong") this.#requests.settle(frame.id, frame);
+    if (frame.type === "notice") this.#onNotice(connection, frame);
+    this.#releaseRetired();
+  }
+
+  #onWelcome(connection, frame) {
+    this.#opening = null;
+    const isMove = this.#current !== null;
+    if (isMove) this.#retire(this.#current);
+    this.#current = connection;
+    this.#directory.identify(connection.url, frame.node_id);
+    this.#after("stable", STABLE_AFTER_MS, () => this.#onStable());
+    const isLost = connection.since && frame.recovered !== true;
+    this.#positions.resume(OWN_LOG, frame, connection.since);
+    const welcome = { ...frame, url: connection.url, is_move: isMove };
+    this.#setState("connected", { url: connection.url, node_id: frame.node_id });
+    this.#events.emit("welcome", welcome);
+    if (isLost) this.#events.emit("gap", gapEvent(null, "NOT_RECOVERED", connection.since, frame));
+    if (this.#current !== connection) return; // A listener closed the client.
+    this.#rooms.rejoin();
+    this.#acks.flush();
+    this.#releaseRetired();
+    this.#refreshNodes(connection.url);
+    this.#ready.resolve(welcome);
+  }
+
+  #onStable() {
+    this.#attempt = 0;
+    this.#directory.forgive();
+  }
+
+  #onPush(connection, frame) {
+    if (frame.ack === true) this.#acks.add(frame.message_id); // A repeat too: the first acknowledgement may be lost.
+    if (this.#positions.accept(frame)) this.#events.emit("push", new Push(frame, this.#clock.now()));
+  }
+
+  #onGap(frame) {
+    const log = frame.room_id ?? OWN_LOG;
+    const from = this.#positions.get(log);
+    this.#positions.set(log, frame);
+    this.#events.emit("gap", gapEvent(frame.room_id ?? null, "GAP", from, frame));
+  }
+
+  #onError(connection, frame) {
+    const error = new RoomcastError(frame.code, frame.message, frame);
+    if (connection === this.#current) {
+      this.#rooms.onError(connection, error);
+      this.#requests.fail(frame.id, error);
+    }
+    this.#events.emit("error", error);
+    this.#releaseRetired();
+  }
+
+  /** DRAINING: a second session is opened beside this one, which goes when all rooms are on the new one. */
+  #onNotice(connection, frame) {
+    this.#events.emit("notice", frame);
+    if (frame.reason !== "DRAINING" || this.#opening || this.#state === "closed") return;
+    this.#directory.fail(connection.url);
+    this.#refreshNodes(connection.url);
+    this.#retryIn(frame.reconnect_after_ms ?? this.#directory.jitter(0));
+  }
+
+  #retire(connection) {
+    this.#retiring?.close(CLOSE_NORMAL);
+    this.#retiring = connection;
+    this.#after("overlap", OVERLAP_MAX_MS, () => this.#release());
+  }
+
+  #releaseRetired() {
+    if (this.#retiring && this.#rooms.isSettledOn(this.#current)) this.#release();
+  }
+
+  #release() {
+    this.#cancel("overlap");
+    this.#retiring?.close(CLOSE_NORMAL, "moved");
+    this.#retiring = null;
+  }
+
+  #onClose(connection, code, reason) {
+    if (connection === this.#retiring) return this.#release();
+    const wasOpening = connection === this.#opening;
+    if (wasOpening) this.#opening = null;
+    else this.#dropCurrent();
+    // A move claims the place of the old session, which may be told so before the new one is welcomed.
+    const isOwnTakeover = code === CLOSE_TAKEN_OVER && this.#opening !== null;
+    if (!isReconnectable(code) && !isOwnTakeover) return this.#finish(code, reason);
+    if (wasOpening || code !== CLOSE_TOO_SLOW) this.#directory.fail(connection.url);
+    this.#continue({ code, reason });
+  }
+
+  #dropCurrent() {
+    this.#current = null;
+    this.#cancel("stable");
+    this.#cancel("nodes");
+    this.#release();
+    this.#rooms.sessionLost();
+  }
+
+  /** After a loss: an attempt in the air goes on, a promised time stands, else the next attempt waits its jitter. */
+  #continue(cause) {
+    if (this.#opening) return this.#setState("reconnecting", { ...cause, url: this.#opening.url, attempt: this.#attempt });
+    if (!this.#timers.has("retry")) {
+      this.#retryIn(this.#directory.jitter(this.#attempt));
+      this.#attempt += 1;
+    }
+    if (this.#current) return;
+    this.#refreshNodes();
+    const delay_ms = Math.max(0, this.#retryAt - this.#clock.now());
+    this.#setState("reconnecting", { ...cause, attempt: this.#attempt, delay_ms });
+  }
+
+  #retryIn(delayMs) {
+    this.#retryAt = this.#clock.now() + delayMs;
+    this.#after("retry", delayMs, () => this.#open());
+  }
+
+  #refreshNodes(url) {
+    if (this.#current) this.#after("nodes", NODES_REFRESH_MS, () => this.#refreshNodes(this.#current.url));
+    this.#directory.refresh(url).then((isAnswered) => {
+      if (isAnswered && this.#state !== "closed") this.#events.emit("nodes", this.nodes);
+    });
+  }
+
+  #finish(code, reason) {
+    for (const purpose of [...this.#timers.keys()]) this.#cancel(purpose);
+    for (const connection of [this.#opening, this.#current, this.#retiring]) connection?.close(CLOSE_NORMAL);
+    this.#opening = this.#current = this.#retiring = null;
+    this.#acks.stop();
+    const error = closedError(code, reason);
+    this.#requests.failAll(error);
+    this.#rooms.close(error);
+    this.#ready.reject(error);
+    this.#setState("closed", { code, reason });
+  }
+}
+
+function closedError(code, reason) {
+  return new RoomcastError("CLOSED", code ? `closed with ${code}${reason ? `: ${reason}` : ""}` : "the client is closed");
+}
+
+function checkOptions(options) {
+  const { userId, token, clientId = randomClientId() } = options;
+  const url = String(options.url).split("#")[0];
+  const refuse = (message) => {
+    throw new RoomcastError("BAD_OPTION", message);
+  };
+  if (!isWebSocketUrl(url)) refuse(`url must be a ws: or wss: address, not "${options.url}"`);
+  if (!userId && !token) refuse("userId is required without a token");
+  if (!/^[A-Za-z0-9._-]{1,64}$/.test(clientId)) refuse("clientId must be 1-64 characters of A-Za-z0-9._-");
+  const WebSocket = options.WebSocket ?? globalThis.WebSocket;
+  if (!WebSocket) refuse("this runtime has no WebSocket: pass one as the option WebSocket");
+  const fetch = options.discover === false ? undefined : options.fetch ?? globalThis.fetch?.bind(globalThis);
+  return {
+    url, userId, userName: options.userName, token, clientId, WebSocket, fetch,
+    rooms: options.rooms ?? [],
+    requestTimeoutMs: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
+    clock: options.clock ?? systemClock,
+    random: options.random ?? Math.random,
+  };
+}
