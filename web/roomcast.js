@@ -598,7 +598,7 @@ class RoomSet {
   }
 
   /** The session is gone and with it every unanswered frame; a room that was being left is left. */
-  sessionLost() {
+  sessionEnded() {
     for (const room of [...this.#rooms.values()]) {
       this.#stop(room);
       if (!room.leaving) continue;
@@ -980,7 +980,10 @@ export class RoomcastClient {
   #onWelcome(connection, frame) {
     this.#opening = null;
     const isMove = this.#current !== null;
-    if (isMove) this.#retire(this.#current);
+    if (isMove) {
+      this.#retire(this.#current);
+      this.#rooms.sessionEnded();
+    }
     this.#current = connection;
     this.#directory.identify(connection.url, frame.node_id);
     this.#after("stable", STABLE_AFTER_MS, () => this.#onStable());
@@ -1067,7 +1070,7 @@ export class RoomcastClient {
     this.#cancel("stable");
     this.#cancel("nodes");
     this.#release();
-    this.#rooms.sessionLost();
+    this.#rooms.sessionEnded();
   }
 
   /** After a loss: an attempt in the air goes on, a promised time stands, else the next attempt waits its jitter. */

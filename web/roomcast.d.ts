@@ -1,0 +1,233 @@
+/** Types of the Roomcast client, client protocol version 1 (JSON form). */
+
+export type State = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
+export type ContentType = "TEXT" | "AUDIO" | "TRANSLATION" | "SYSTEM" | "STATE";
+
+/** Codes of the protocol, then codes of this module. */
+export type ErrorCode =
+  | "BAD_REQUEST" | "UNAUTHENTICATED" | "FORBIDDEN" | "NOT_FOUND" | "NOT_JOINED" | "ROOM_FULL" | "ROOM_DELETED"
+  | "TOO_MANY_ROOMS" | "TOO_LARGE" | "RATE_LIMITED" | "UNAVAILABLE" | "INTERNAL"
+  | "TIMEOUT" | "CLOSED" | "NOT_CONNECTED" | "LEFT" | "BAD_FRAME" | "BAD_OPTION";
+
+export interface Position {
+  epoch: string;
+  offset: number;
+}
+
+export interface RoomcastOptions {
+  /** `ws://` or `wss://` address of `/ws` on any node, or of a balancer in front of them. */
+  url: string;
+  /** Required unless `token` names the user. */
+  userId?: string;
+  userName?: string;
+  /** 1-64 of `A-Za-z0-9._-`; random by default, and the same on every reconnect. */
+  clientId?: string;
+  /** Rooms to be in from the first session on. */
+  rooms?: string[];
+  /** A JWT, or a function asked for one before every attempt to connect. */
+  token?: string | (() => string | undefined);
+  /** Time for an answer to join, leave and ping; default 10,000. */
+  requestTimeoutMs?: number;
+  /** false: never ask for the node list, always come back to `url`. */
+  discover?: boolean;
+  WebSocket?: new (url: string) => WebSocketLike;
+  fetch?: (url: string, init?: RequestInit) => Promise<Pick<Response, "ok" | "json">>;
+  clock?: Clock;
+  /** Uniform in [0, 1). */
+  random?: () => number;
+}
+
+export interface WebSocketLike {
+  readonly readyState: number;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(text: string): void;
+  close(code?: number, reason?: string): void;
+}
+
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number;
+  setTimeout(callback: () => void, ms: number): unknown;
+  clearTimeout(timer: any): void;
+}
+
+export interface Content {
+  type: ContentType;
+  /** Text; absent when `data_base64` is there. */
+  data?: string;
+  data_base64?: string;
+  /** The publisher's own time. */
+  timestamp?: number;
+}
+
+export interface StateEvent {
+  state: State;
+  previous: State;
+  /** Address of the session, or of the attempt in the air. */
+  url?: string;
+  node_id?: string;
+  /** Attempts since the last session that lasted. */
+  attempt?: number;
+  /** While waiting: time until the next attempt. */
+  delay_ms?: number;
+  /** Close code and reason that led here. */
+  code?: number;
+  reason?: string;
+}
+
+export interface WelcomeEvent extends Partial<Position> {
+  type: "welcome";
+  protocol: number;
+  session_id: string;
+  node_id: string;
+  user_id: string;
+  client_id: string;
+  ping_interval_ms: number;
+  server_time_ms: number;
+  limits?: { frame_bytes?: number; rooms?: number };
+  recovered?: boolean;
+  url: string;
+  /** True when this session replaced one that was still open (DRAINING). */
+  is_move: boolean;
+}
+
+/**
+ * What happened between the former session and this one: `first` = there was none; `recovered` = nothing is missing;
+ * `unbroken` = the former session was still open; `lost` = messages are missing (a `gap` event follows);
+ * `unknown` = the room keeps no log, so messages sent meanwhile did not reach this client.
+ */
+export type Continuity = "first" | "recovered" | "unbroken" | "lost" | "unknown";
+
+export interface JoinedEvent extends Partial<Position> {
+  type: "joined";
+  id?: number;
+  room_id: string;
+  /** Users with a seat. */
+  members: number;
+  recovered?: boolean;
+  continuity: Continuity;
+}
+
+export interface LeftEvent {
+  type: "left";
+  id?: number;
+  room_id: string;
+  /** `REFUSED`: a room that one was in could not be joined again; `code` says why. */
+  reason: "LEFT" | "KICKED" | "EVICTED" | "ROOM_DELETED" | "REFUSED";
+  code?: ErrorCode;
+}
+
+export interface GapEvent {
+  type: "gap";
+  /** null: the user's own log. */
+  room_id: string | null;
+  /** `GAP`: the server said so while connected; `NOT_RECOVERED`: on coming back. */
+  cause: "GAP" | "NOT_RECOVERED";
+  /** Last position known before; messages after it and up to (epoch, offset) may be missing. */
+  from: Position | null;
+  epoch?: string;
+  offset?: number;
+}
+
+export interface NoticeEvent {
+  type: "notice";
+  reason: string;
+  reconnect_after_ms?: number;
+}
+
+export interface NodeInfo {
+  node_id: string;
+  url: string;
+  /** As the controller last knew; absent when none answered. */
+  sessions?: number;
+  state: "starting" | "ready" | "draining";
+}
+
+/** A raw frame. The address carries no query, so no token. */
+export interface FrameEvent {
+  direction: "sent" | "received";
+  text: string;
+  url: string;
+  at_ms: number;
+}
+
+export interface RoomInfo {
+  room_id: string;
+  state: "joining" | "joined" | "leaving";
+  members: number | undefined;
+  position: Position | null;
+}
+
+export interface Events {
+  state: StateEvent;
+  welcome: WelcomeEvent;
+  joined: JoinedEvent;
+  left: LeftEvent;
+  push: Push;
+  gap: GapEvent;
+  notice: NoticeEvent;
+  /** Every `error` frame, those that also reject a promise included. */
+  error: RoomcastError;
+  nodes: NodeInfo[];
+  frame: FrameEvent;
+}
+
+export class RoomcastError extends Error {
+  constructor(code: ErrorCode, message: string, details?: { id?: number; room_id?: string; retry_after_ms?: number });
+  readonly code: ErrorCode;
+  readonly id?: number;
+  readonly room_id?: string;
+  readonly retry_after_ms?: number;
+  /** True when the client itself will ask again. */
+  readonly retrying: boolean;
+}
+
+/** One message; repeats never arrive. */
+export class Push {
+  constructor(frame: object, receivedAtMs: number);
+  readonly type: "push";
+  readonly target: "room" | "user" | "all";
+  readonly message_id: string;
+  /** Only for target `room`. */
+  readonly room_id?: string;
+  readonly epoch?: string;
+  readonly offset?: number;
+  readonly content: Content;
+  /** When the platform accepted the push. */
+  readonly timestamp_ms: number;
+  readonly ack?: boolean;
+  readonly traceparent?: string;
+  readonly received_at_ms: number;
+  /** True when the publisher sent bytes and not text. */
+  readonly isBinary: boolean;
+  /** Throws when `data_base64` is not base64. */
+  readonly bytes: Uint8Array;
+  /** null for bytes that are not UTF-8. */
+  readonly text: string | null;
+}
+
+export class RoomcastClient {
+  constructor(options: RoomcastOptions);
+  readonly state: State;
+  readonly clientId: string;
+  readonly nodeId: string | null;
+  readonly sessionId: string | null;
+  readonly rooms: RoomInfo[];
+  readonly nodes: NodeInfo[];
+  /** Returns a function that takes the listener away again. */
+  on<T extends keyof Events>(type: T, listener: (event: Events[T]) => void): () => void;
+  off<T extends keyof Events>(type: T, listener: (event: Events[T]) => void): void;
+  connect(): Promise<WelcomeEvent>;
+  join(roomId: string, options?: { timeoutMs?: number }): Promise<JoinedEvent>;
+  leave(roomId: string, options?: { timeoutMs?: number }): Promise<LeftEvent>;
+  publish(roomId: string, content: Content): number;
+  ping(options?: { timeoutMs?: number }): Promise<number>;
+  reconnect(): void;
+  close(): void;
+}
+
+export function httpOrigin(wsUrl: string): string;
+export function isReconnectable(code: number): boolean;
+export function decodeBase64(text: string): Uint8Array;

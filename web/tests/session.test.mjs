@@ -1,0 +1,281 @@
+/** A session on one node: connecting, rooms, pushes, acknowledgements, liveness. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { RoomcastClient, RoomcastError, httpOrigin } from "../roomcast.js";
+import { Cluster, push, settle } from "./cluster.mjs";
+
+test("connect_sends_who_one_is_and_resolves_with_welcome", async () => {
+  const cluster = new Cluster();
+  const client = cluster.client({ userId: "ü 1", userName: "Alice & Bob", token: () => "a.b+c" });
+  const connecting = client.connect();
+  assert.equal(client.state, "connecting");
+  assert.match(cluster.socket.rawAddress, /^ws:\/\/n1:8080\/ws\?user_id=%C3%BC%201&user_name=Alice%20%26%20Bob&client_id=[0-9a-f]{32}&token=a\.b%2Bc$/);
+  await cluster.welcome();
+  assert.equal((await connecting).node_id, "n1");
+  assert.deepEqual([client.state, client.nodeId, client.sessionId], ["connected", "n1", "s-1"]);
+});
+
+test("options_that_cannot_work_are_refused_at_once", () => {
+  const WebSocket = class {};
+  const refused = (options) => assert.throws(() => new RoomcastClient({ WebSocket, ...options }), { code: "BAD_OPTION" });
+  refused({ url: "http://n1/ws", userId: "u" });
+  refused({ url: "ws://n1/ws" });
+  refused({ url: "ws://n1/ws", userId: "u", clientId: "no spaces" });
+});
+
+test("wanted_rooms_are_joined_after_welcome", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001", "room-002"] });
+  assert.deepEqual(cluster.socket.frames("join").map((frame) => frame.room_id), ["room-001", "room-002"]);
+  assert.deepEqual(cluster.of("joined").map((event) => [event.room_id, event.members, event.continuity]), [
+    ["room-001", 1, "first"],
+    ["room-002", 1, "first"],
+  ]);
+  assert.deepEqual(client.rooms[0], { room_id: "room-001", state: "joined", members: 1, position: null });
+});
+
+test("joins_and_leaves_settle_by_frame_id", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  const [first, second] = [client.join("a"), client.join("b")];
+  const [askA, askB] = cluster.socket.frames("join");
+  cluster.socket.receive({ type: "joined", id: askB.id, room_id: "b", members: 2 });
+  assert.equal((await second).members, 2);
+  cluster.socket.receive({ type: "joined", id: askA.id, room_id: "a", members: 9 });
+  assert.equal((await first).members, 9);
+  const leaving = client.leave("a");
+  cluster.socket.receive({ type: "left", id: cluster.socket.last("leave").id, room_id: "a", reason: "LEFT" });
+  assert.equal((await leaving).reason, "LEFT");
+  assert.deepEqual(client.rooms.map((room) => room.room_id), ["b"]);
+});
+
+test("a_join_before_the_session_waits_for_it", async () => {
+  const cluster = new Cluster();
+  const client = cluster.client();
+  const joining = client.join("room-001");
+  client.connect();
+  await cluster.welcome();
+  await cluster.answerJoins();
+  assert.equal((await joining).room_id, "room-001");
+});
+
+test("a_refused_join_rejects_with_the_servers_reason_and_is_not_repeated", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  const joining = client.join("full");
+  cluster.socket.receive({ type: "error", id: cluster.socket.last("join").id, room_id: "full", code: "ROOM_FULL", message: "no place" });
+  await assert.rejects(joining, (error) => {
+    assert.ok(error instanceof RoomcastError);
+    assert.deepEqual([error.code, error.room_id, error.message], ["ROOM_FULL", "full", "no place"]);
+    return true;
+  });
+  assert.equal(cluster.of("error")[0].retrying, false);
+  await cluster.clock.advance(30_000);
+  assert.equal(cluster.socket.frames("join").length, 1);
+  assert.deepEqual(client.rooms, []);
+});
+
+test("a_retryable_refusal_is_asked_again_after_the_servers_time", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  const joining = client.join("room-001");
+  cluster.socket.receive({ type: "error", id: cluster.socket.last("join").id, room_id: "room-001", code: "UNAVAILABLE", message: "", retry_after_ms: 700 });
+  const [error] = cluster.of("error");
+  assert.deepEqual([error.retrying, error.retry_after_ms], [true, 700]);
+  await cluster.clock.advance(699);
+  assert.equal(cluster.socket.frames("join").length, 1);
+  await cluster.clock.advance(1);
+  assert.equal(cluster.socket.frames("join").length, 2);
+  cluster.socket.receive({ type: "joined", id: cluster.socket.last("join").id, room_id: "room-001", members: 1 });
+  await joining;
+});
+
+test("a_join_without_an_answer_times_out_and_is_taken_back", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  const joining = client.join("slow", { timeoutMs: 3000 });
+  const outcome = assert.rejects(joining, { code: "TIMEOUT", room_id: "slow" });
+  await cluster.clock.advance(3000);
+  await outcome;
+  assert.equal(cluster.socket.last("leave").room_id, "slow");
+  assert.deepEqual(client.rooms, []);
+});
+
+test("leaving_a_room_one_is_not_in_rejects", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  const leaving = client.leave("nowhere");
+  cluster.socket.receive({ type: "error", id: cluster.socket.last("leave").id, room_id: "nowhere", code: "NOT_JOINED", message: "" });
+  await assert.rejects(leaving, { code: "NOT_JOINED" });
+});
+
+test("a_room_taken_away_is_forgotten", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] });
+  cluster.socket.receive({ type: "left", room_id: "room-001", reason: "ROOM_DELETED" });
+  assert.equal(cluster.of("left")[0].reason, "ROOM_DELETED");
+  assert.deepEqual(client.rooms, []);
+});
+
+test("a_push_brings_text_or_bytes", async () => {
+  const cluster = new Cluster();
+  await cluster.connected({ rooms: ["room-001"] });
+  cluster.socket.receive(push("m1"));
+  cluster.socket.receive(push("m2", { content: { type: "AUDIO", data_base64: "AP+A", timestamp: 1 } }));
+  cluster.socket.receive(push("m3", { content: { type: "TRANSLATION", data_base64: "5L2g5aW9", timestamp: 1 } }));
+  const [text, bytes, encoded] = cluster.of("push");
+  assert.deepEqual([text.text, text.isBinary, text.target, text.room_id], ["text of m1", false, "room", "room-001"]);
+  assert.deepEqual([[...bytes.bytes], bytes.isBinary, bytes.text], [[0, 255, 128], true, null]);
+  assert.equal(encoded.text, "你好");
+});
+
+test("a_repeat_is_dropped_by_position_or_by_message_id", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] }, { epoch: "e", offset: 40 });
+  const logged = (id, offset, epoch = "e") => cluster.socket.receive(push(id, { epoch, offset }));
+  logged("m41", 41);
+  logged("m44", 44);
+  logged("m44", 44);
+  logged("m43", 43);
+  logged("other", 1, "e2");
+  cluster.socket.receive(push("x"));
+  cluster.socket.receive(push("x"));
+  assert.deepEqual(cluster.of("push").map((event) => event.message_id), ["m41", "m44", "other", "x"]);
+  assert.deepEqual(client.rooms[0].position, { epoch: "e", offset: 44 });
+});
+
+test("the_last_thousand_message_ids_are_remembered", async () => {
+  const cluster = new Cluster();
+  await cluster.connected({ rooms: ["room-001"] });
+  for (let n = 0; n < 1000; n += 1) cluster.socket.receive(push(`m${n}`));
+  cluster.socket.receive(push("m0"));
+  assert.equal(cluster.of("push").length, 1000);
+  cluster.socket.receive(push("new"));
+  cluster.socket.receive(push("m0"));
+  assert.equal(cluster.of("push").length, 1002);
+});
+
+test("a_gap_frame_is_surfaced_and_moves_the_position", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] }, { epoch: "e", offset: 7 });
+  cluster.socket.receive({ type: "gap", room_id: "room-001", epoch: "e2", offset: 50 });
+  assert.deepEqual(cluster.of("gap"), [
+    { type: "gap", room_id: "room-001", cause: "GAP", from: { epoch: "e", offset: 7 }, epoch: "e2", offset: 50 },
+  ]);
+  assert.deepEqual(client.rooms[0].position, { epoch: "e2", offset: 50 });
+});
+
+test("a_gap_that_nobody_listens_to_goes_to_the_console", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
+  const cluster = new Cluster();
+  const client = cluster.client({ recorded: ["push"] });
+  client.connect();
+  await cluster.welcome();
+  cluster.socket.receive({ type: "gap", room_id: "room-001", epoch: "e", offset: 1 });
+  assert.equal(warn.mock.callCount(), 1);
+});
+
+test("acknowledgements_leave_in_batches", async () => {
+  const cluster = new Cluster();
+  await cluster.connected({ rooms: ["room-001"] });
+  for (let n = 0; n < 300; n += 1) cluster.socket.receive(push(`m${n}`, { ack: true }));
+  cluster.socket.receive(push("unwanted"));
+  assert.deepEqual(cluster.socket.frames("ack").map((frame) => frame.message_ids.length), [256]);
+  await cluster.clock.advance(1000);
+  assert.deepEqual(cluster.socket.frames("ack").map((frame) => frame.message_ids.length), [256, 44]);
+  assert.equal(cluster.socket.frames("ack")[1].message_ids.at(-1), "m299");
+});
+
+test("a_repeat_is_acknowledged_again", async () => {
+  const cluster = new Cluster();
+  await cluster.connected({ rooms: ["room-001"] });
+  for (const _ of [1, 2]) {
+    cluster.socket.receive(push("m1", { ack: true }));
+    await cluster.clock.advance(1000);
+  }
+  assert.deepEqual(cluster.socket.frames("ack").map((frame) => frame.message_ids), [["m1"], ["m1"]]);
+  assert.equal(cluster.of("push").length, 1);
+});
+
+test("silence_is_probed_and_an_answer_keeps_the_session", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  await cluster.clock.advance(20_000);
+  cluster.socket.receive(push("m1"));
+  await cluster.clock.advance(24_999);
+  assert.equal(cluster.socket.frames("ping").length, 0);
+  await cluster.clock.advance(1);
+  assert.equal(cluster.socket.frames("ping").length, 1);
+  cluster.socket.receive({ type: "pong", id: cluster.socket.last("ping").id });
+  await cluster.clock.advance(24_000);
+  assert.equal(client.state, "connected");
+  assert.equal(cluster.sockets.length, 1);
+});
+
+test("silence_after_a_ping_makes_it_reconnect", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  await cluster.clock.advance(34_999);
+  assert.equal(client.state, "connected");
+  await cluster.clock.advance(1);
+  assert.equal(client.state, "reconnecting");
+  assert.equal(cluster.sockets[0].readyState, 3);
+  await cluster.clock.advance(500);
+  assert.equal(cluster.sockets.length, 2);
+});
+
+test("ping_measures_a_round_trip", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  const measuring = client.ping();
+  await cluster.clock.advance(12);
+  cluster.socket.receive({ type: "pong", id: cluster.socket.last("ping").id });
+  assert.equal(await measuring, 12);
+});
+
+test("frames_that_nobody_knows_change_nothing", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] });
+  const before = cluster.events.length;
+  cluster.socket.receive({ type: "confetti", room_id: "room-001" });
+  cluster.socket.receive({ type: "pong", id: 999, colour: "red" });
+  assert.equal(cluster.events.length, before);
+  cluster.socket.receive("not json");
+  cluster.socket.receive("[1]");
+  assert.deepEqual(cluster.of("error").map((error) => error.code), ["BAD_FRAME", "BAD_FRAME"]);
+  assert.equal(client.state, "connected");
+});
+
+test("close_says_1000_sends_the_last_acknowledgements_and_leaves_no_timer", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] });
+  const joining = client.join("never answered");
+  cluster.socket.receive(push("m1", { ack: true }));
+  client.close();
+  await assert.rejects(joining, { code: "CLOSED" });
+  assert.deepEqual(cluster.socket.last("ack").message_ids, ["m1"]);
+  assert.equal(cluster.socket.closedWith.code, 1000);
+  await settle();
+  assert.equal(cluster.clock.pending, 0);
+  await cluster.clock.advance(120_000);
+  assert.equal(cluster.sockets.length, 1);
+  await assert.rejects(client.join("late"), { code: "CLOSED" });
+});
+
+test("a_listener_that_throws_does_not_stop_the_others", async (context) => {
+  context.mock.method(console, "error", () => {});
+  const cluster = new Cluster();
+  const client = cluster.client();
+  client.on("welcome", () => { throw new Error("mine"); });
+  const seen = [];
+  client.on("welcome", () => seen.push("second"));
+  client.connect();
+  await cluster.welcome();
+  assert.deepEqual([seen, client.state], [["second"], "connected"]);
+});
+
+test("http_origin_follows_the_websocket_scheme", () => {
+  assert.equal(httpOrigin("ws://h:8080/ws"), "http://h:8080");
+  assert.equal(httpOrigin("wss://push.example/ws?x=1"), "https://push.example");
+});
