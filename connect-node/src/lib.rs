@@ -1,1 +1,3 @@
-//! Placeholder.
+//! connect-node: holds WebSocket sessions and delivers pushes to them.
+
+pub mod ports;

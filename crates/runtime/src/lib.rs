@@ -1,1 +1,14 @@
-//! Placeholder.
+//! What every service needs around its own work: configuration, listening, telemetry, back-off.
+
+pub mod backoff;
+pub mod config;
+pub mod listen;
+pub mod logging;
+pub mod telemetry;
+pub mod trace;
+
+pub use backoff::Backoff;
+pub use config::Config;
+pub use listen::{BindError, Bound, bind, serve};
+pub use telemetry::Telemetry;
+pub use trace::{Span, Tracing};

@@ -1,0 +1,319 @@
+//! What passes between the hub (main runtime) and the shards (a thread each): the only way they meet.
+//!
+//! A shard owns sockets and its part of every room. The hub owns the node's view: which sessions, users and rooms
+//! there are, on which shards, and what the lanes and the controller were told. A shard calls [`Hub`] (never blocks,
+//! never waits); the hub answers through the shard's bounded mailbox ([`ToShard`], sent with `.await`, never while a
+//! lock is held).
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use roomcast_types::{ClientId, Fault, RoomId, SessionId, UserId};
+use tokio::{sync::mpsc, time::Instant};
+
+/// Commands that wait for one shard at most; a sender waits for a place.
+pub const MAILBOX_CAPACITY: usize = 4096;
+
+/// Names a session on its node: slots are reused, generations are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// Which shard.
+    pub shard: u16,
+    /// Place in the shard's slab.
+    pub slot: u32,
+    /// Which use of that place.
+    pub generation: u32,
+}
+
+/// A session whose socket was upgraded and that waits for its `welcome`.
+#[derive(Debug, Clone)]
+pub struct OpenedSession {
+    /// Where it lives.
+    pub key: SessionKey,
+    /// Its id, fresh.
+    pub session_id: SessionId,
+    /// Who.
+    pub user_id: UserId,
+    /// Names its slot, with the user.
+    pub client_id: ClientId,
+    /// For display; empty when not given.
+    pub user_name: String,
+    /// When the socket was accepted: becomes the stamp, on the store's clock.
+    pub opened_at: Instant,
+}
+
+/// What a shard tells the node. Called on the shard's thread: implementations take short locks and spawn, no more.
+pub trait Hub: Send + Sync + 'static {
+    /// A session opened. Answered by [`ToShard::Welcome`] when its user is announced and its slot claimed (or 1 s
+    /// passed), or by [`ToShard::Close`].
+    fn opened(&self, session: OpenedSession);
+
+    /// A session wants into a room, again or for the first time. Answered by [`ToShard::Joined`] when it holds a seat
+    /// and the room is announced, or by [`ToShard::JoinRefused`], within 1 s or so. `request` is the frame's id.
+    fn join(&self, session: SessionKey, request: Option<u64>, room: RoomId);
+
+    /// A session left a room by its own wish; the shard has taken it out already. Answered by [`ToShard::Left`].
+    fn leave(&self, session: SessionKey, request: Option<u64>, room: RoomId);
+
+    /// A session ended; the shard has taken it out of everything. No answer. The last call for this key.
+    fn closed(&self, session: SessionKey);
+}
+
+/// Commands to a shard. Those for a session that is gone are dropped by the shard.
+#[derive(Debug)]
+pub enum ToShard {
+    /// A fresh connection on the client port, socket options set.
+    Accept(std::net::TcpStream),
+    /// Send `welcome`, then ask for the rooms of the URL.
+    Welcome(SessionKey),
+    /// Put the session into the room and send `joined`; a member already: only send it.
+    Joined {
+        /// Which session.
+        session: SessionKey,
+        /// Id of the client's frame; `None` for rooms of the URL.
+        request: Option<u64>,
+        /// Which room.
+        room: RoomId,
+        /// Users with a seat.
+        members: u64,
+    },
+    /// Send `error` with this room.
+    JoinRefused {
+        /// Which session.
+        session: SessionKey,
+        /// Id of the client's frame.
+        request: Option<u64>,
+        /// Which room.
+        room: RoomId,
+        /// Why.
+        fault: Fault,
+    },
+    /// Take the session out of the room if it is in, and send `left`. For a leave of its own: answers the request.
+    Left {
+        /// Which session.
+        session: SessionKey,
+        /// Id of the client's frame; `None` when it did not ask.
+        request: Option<u64>,
+        /// Which room.
+        room: RoomId,
+        /// Why.
+        reason: LeftReason,
+    },
+    /// Take everybody out of the room with `left` ROOM_DELETED. The hub has forgotten their rooms already.
+    RoomDeleted(RoomId),
+    /// Close with this code after what waits was written (or without, when that takes too long).
+    Close {
+        /// Which session.
+        session: SessionKey,
+        /// Why.
+        code: CloseCode,
+    },
+    /// Walk the targets.
+    Deliver(Delivery),
+    /// The node stops: close every session with 4001, within two seconds, then end the thread.
+    Stop,
+}
+
+/// Why a session is no longer in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftReason {
+    /// Its own wish.
+    Left,
+    /// By request of a business server.
+    Kicked,
+    /// Its seat was taken away.
+    Evicted,
+    /// The room is gone.
+    RoomDeleted,
+}
+
+/// Close codes of the client protocol that the server chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum CloseCode {
+    /// Protocol error found by the WebSocket layer.
+    Protocol = 1002,
+    /// Too many malformed frames.
+    Policy = 1008,
+    /// A frame over the size limit.
+    TooBig = 1009,
+    /// A bug of ours ended the session.
+    Internal = 1011,
+    /// The node drains or stops.
+    GoingAway = 4001,
+    /// The reader is too slow.
+    TooSlow = 4002,
+    /// Nothing came after a ping.
+    NoPong = 4003,
+    /// A later session took the slot.
+    TakenOver = 4500,
+    /// By request of a business server.
+    Kicked = 4501,
+}
+
+/// One message for one shard.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The whole WebSocket frame, header included, encoded once for the node.
+    pub frame: Bytes,
+    /// Whom it reaches on this shard.
+    pub target: DeliveryTarget,
+    /// Users that are counted as FILTERED instead.
+    pub exclude: Option<Arc<HashSet<UserId>>>,
+    /// Takes this shard's counts, once, at the end of the walk.
+    pub tally: Arc<Tally>,
+}
+
+/// Whom a delivery reaches.
+#[derive(Debug)]
+pub enum DeliveryTarget {
+    /// Members of a room.
+    Room(RoomId),
+    /// Single sessions, each with the index of its user in the push.
+    Sessions(Vec<(SessionKey, u32)>),
+    /// Every session that had its welcome.
+    All,
+}
+
+/// What became of a target when the shard tried it once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetOutcome {
+    /// The kernel took the last byte.
+    Written,
+    /// Behind unread bytes.
+    Pending,
+    /// Excluded by the push.
+    Filtered,
+    /// Did not fit; the session is being closed with 4002.
+    DroppedSlow,
+    /// The session was closing or gone.
+    Closed,
+}
+
+/// Counts of one walk, or their sum over shards.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// See [`TargetOutcome::Written`].
+    pub written: u64,
+    /// See [`TargetOutcome::Pending`].
+    pub pending: u64,
+    /// See [`TargetOutcome::Filtered`].
+    pub filtered: u64,
+    /// See [`TargetOutcome::DroppedSlow`].
+    pub dropped_slow: u64,
+    /// See [`TargetOutcome::Closed`].
+    pub closed: u64,
+    /// For [`DeliveryTarget::Sessions`] only: one entry a session, in no order.
+    pub sessions: Vec<(u32, SessionId, TargetOutcome)>,
+}
+
+impl Counts {
+    /// Targets of the walk.
+    pub fn targets(&self) -> u64 {
+        self.written + self.pending + self.filtered + self.dropped_slow + self.closed
+    }
+
+    /// Counts one target.
+    pub fn add(&mut self, outcome: TargetOutcome) {
+        match outcome {
+            TargetOutcome::Written => self.written += 1,
+            TargetOutcome::Pending => self.pending += 1,
+            TargetOutcome::Filtered => self.filtered += 1,
+            TargetOutcome::DroppedSlow => self.dropped_slow += 1,
+            TargetOutcome::Closed => self.closed += 1,
+        }
+    }
+
+    fn merge(&mut self, other: Counts) {
+        self.written += other.written;
+        self.pending += other.pending;
+        self.filtered += other.filtered;
+        self.dropped_slow += other.dropped_slow;
+        self.closed += other.closed;
+        self.sessions.extend(other.sessions);
+    }
+}
+
+/// Sums the counts of the shards that one message goes to; the last report completes it.
+pub struct Tally {
+    remaining: AtomicU32,
+    sum: Mutex<Counts>,
+    complete: Mutex<Option<Complete>>,
+}
+
+type Complete = Box<dyn FnOnce(Counts) + Send>;
+
+impl Tally {
+    /// Expects `shards` reports; with 0 it completes at once. `complete` runs on the thread of the last report and
+    /// must not block.
+    pub fn new(shards: u32, complete: impl FnOnce(Counts) + Send + 'static) -> Arc<Self> {
+        let tally = Self {
+            remaining: AtomicU32::new(shards),
+            sum: Mutex::default(),
+            complete: Mutex::new(Some(Box::new(complete))),
+        };
+        if shards == 0 {
+            tally.finish();
+        }
+        Arc::new(tally)
+    }
+
+    /// Takes the counts of one shard; each shard reports once.
+    pub fn report(&self, counts: Counts) {
+        self.sum.lock().expect("no holder of this lock panics").merge(counts);
+        if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.finish();
+        }
+    }
+
+    fn finish(&self) {
+        let complete = self.complete.lock().expect("no holder of this lock panics").take();
+        let sum = std::mem::take(&mut *self.sum.lock().expect("no holder of this lock panics"));
+        if let Some(complete) = complete {
+            complete(sum);
+        }
+    }
+}
+
+impl std::fmt::Debug for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tally").field("remaining", &self.remaining).finish_non_exhaustive()
+    }
+}
+
+/// The mailboxes of all shards, by index.
+#[derive(Debug, Clone)]
+pub struct Shards {
+    mailboxes: Arc<[mpsc::Sender<ToShard>]>,
+}
+
+impl Shards {
+    /// Of these mailboxes.
+    pub fn new(mailboxes: Vec<mpsc::Sender<ToShard>>) -> Self {
+        Self { mailboxes: mailboxes.into() }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.mailboxes.is_empty()
+    }
+
+    /// Sends to one shard, waiting for a place; false when the shard has ended.
+    pub async fn send(&self, shard: u16, command: ToShard) -> bool {
+        match self.mailboxes.get(usize::from(shard)) {
+            Some(mailbox) => mailbox.send(command).await.is_ok(),
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Lays the sources of configuration over each other and reads the result.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::{Config, ConfigError};
+
+/// `config.yaml` as it was when this was built: the default of every key.
+pub const EMBEDDED: &str = include_str!("../../../../config.yaml");
+
+/// Whose environment names apply: several tiers use `GRPC_PORT` for keys of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// controller-manager.
+    Controller,
+    /// push-manager.
+    PushManager,
+    /// connect-node.
+    ConnectNode,
+    /// All three in one process: names that would mean several keys do not apply.
+    Standalone,
+}
+
+/// The sources, in the order of their weight.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// Text of a YAML file and where it came from.
+    file: Option<(String, String)>,
+    /// The environment, as a map.
+    environment: BTreeMap<String, String>,
+    /// `path=value`.
+    sets: Vec<String>,
+}
+
+impl Layers {
+    /// Reads a YAML file to lay over the defaults.
+    pub fn with_file(mut self, path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::one(format!("cannot read config file {}: {error}", path.display()))
+        })?;
+        self.file = Some((path.display().to_string(), text));
+        Ok(self)
+    }
+
+    /// Takes the environment.
+    pub fn with_environment(mut self, environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.environment = environment.into_iter().collect();
+        self
+    }
+
+    /// Takes `path=value` flags, the last one weighing most.
+    pub fn with_sets(mut self, sets: impl IntoIterator<Item = String>) -> Self {
+        self.sets.extend(sets);
+        self
+    }
+
+    /// Reads and validates the result.
+    pub fn load(self, program: Program) -> Result<Config, ConfigError> {
+        let defaults = parse_yaml("the embedded config.yaml", EMBEDDED)?;
+        let mut merged = defaults.clone();
+        let mut problems = Vec::new();
+        if let Some((name, text)) = &self.file {
+            let layer = parse_yaml(name, text)?;
+            unknown_keys(&defaults, &layer, "", name, &mut problems);
+            merge(&mut merged, layer);
+        }
+        for (variable, path) in names(program) {
+            if let Some(value) = self.environment.get(*variable) {
+                set(&mut merged, path, value)
+                    .map_err(|error| ConfigError::one(format!("{variable}: {error}")))?;
+            }
+        }
+        for assignment in &self.sets {
+            let outcome = match assignment.split_once('=') {
+                Some((path, value)) => set(&mut merged, path.trim(), value.trim()),
+                None => Err("write --set path=value".to_owned()),
+            };
+            if let Err(error) = outcome {
+                problems.push(format!("--set {assignment}: {error}"));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let config: Config = serde_path_to_error::deserialize(merged)
+            .map_err(|error| ConfigError::one(format!("{}: {}", error.path(), error.inner())))?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Layers::default()
+            .load(Program::Standalone)
+            .expect("a test proves that the embedded config.yaml loads")
+    }
+}
+
+fn names(program: Program) -> &'static [(&'static str, &'static str)] {
+    match program {
+        Program::Controller => &[
+            ("BIND", "network.bind"),
+            ("ALLOW_INSECURE", "network.allow_insecure"),
+            ("ADVERTISE_HOST", "network.advertise_host"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+            ("RUST_LOG", "log.level"),
+            ("CONTROLLER_ID", "server.id"),
+            ("GRPC_PORT", "server.port"),
+            ("METRICS_PORT", "server.metrics_port"),
+        ],
+        Program::PushManager => &[
+            ("BIND", "network.bind"),
+            ("ALLOW_INSECURE", "network.allow_insecure"),
+            ("ADVERTISE_HOST", "network.advertise_host"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+            ("RUST_LOG", "log.level"),
+            ("MANAGER_ID", "push_manager.id"),
+            ("GRPC_PORT", "push_manager.port"),
+            ("METRICS_PORT", "push_manager.metrics_port"),
+            ("CONTROLLER_ADDRESS", "push_manager.controller_address"),
+        ],
+        Program::ConnectNode => &[
+            ("BIND", "network.bind"),
+            ("ALLOW_INSECURE", "network.allow_insecure"),
+            ("ADVERTISE_HOST", "network.advertise_host"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+            ("RUST_LOG", "log.level"),
+            ("NODE_ID", "connect_node.id"),
+            ("GRPC_PORT", "connect_node.grpc_port"),
+            ("HTTP_PORT", "connect_node.http_port"),
+            ("METRICS_PORT", "connect_node.metrics_port"),
+            ("PUBLIC_WS_URL", "connect_node.public_ws_url"),
+            ("CONTROLLER_ADDRESS", "connect_node.controller_address"),
+        ],
+        Program::Standalone => &[
+            ("BIND", "network.bind"),
+            ("ALLOW_INSECURE", "network.allow_insecure"),
+            ("ADVERTISE_HOST", "network.advertise_host"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+            ("RUST_LOG", "log.level"),
+        ],
+    }
+}
+
+fn parse_yaml(name: &str, text: &str) -> Result<Value, ConfigError> {
+    match serde_saphyr::from_str::<Value>(text) {
+        Ok(Value::Null) => Ok(Value::Object(Map::new())),
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(ConfigError::one(format!("{name}: expected sections with keys"))),
+        Err(error) => Err(ConfigError::one(format!("{name}: {error}"))),
+    }
+}
+
+/// Sections merge key by key; anything else, lists included, replaces.
+fn merge(into: &mut Value, layer: Value) {
+    match (into, layer) {
+        (Value::Object(into), Value::Object(layer)) => {
+            for (key, value) in layer {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, layer) => *into = layer,
+    }
+}
+
+fn unknown_keys(known: &Value, layer: &Value, path: &str, source: &str, problems: &mut Vec<String>) {
+    let (Value::Object(known), Value::Object(layer)) = (known, layer) else { return };
+    for (key, value) in layer {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match known.get(key) {
+            Some(known) => unknown_keys(known, value, &path, source, problems),
+            None => problems.push(format!("{source}: unknown key {path}{}", suggestion(known, key))),
+        }
+    }
+}
+
+fn suggestion(known: &Map<String, Value>, key: &str) -> String {
+    match known.keys().map(|name| (distance(name, key), name)).min() {
+        Some((distance, name)) if distance <= 3 => format!("; did you mean {name}?"),
+        _ => String::new(),
+    }
+}
+
+/// Levenshtein distance, for suggestions.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Sets one existing key from text, keeping the kind of value that it has.
+fn set(root: &mut Value, path: &str, text: &str) -> Result<(), String> {
+    let mut place = root;
+    let mut walked = String::new();
+    for key in path.split('.') {
+        let Value::Object(section) = place else { return Err(format!("{walked} has no keys of its own")) };
+        if !section.contains_key(key) {
+            let dot = if walked.is_empty() { "" } else { "." };
+            return Err(format!("unknown key {walked}{dot}{key}{}", suggestion(section, key)));
+        }
+        place = section.get_mut(key).expect("just seen");
+        walked = if walked.is_empty() { key.to_owned() } else { format!("{walked}.{key}") };
+    }
+    *place = match place {
+        Value::Object(_) => return Err(format!("{walked} is a section; name one of its keys")),
+        Value::Array(_) => text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(|item| Value::String(item.to_owned()))
+            .collect(),
+        Value::String(_) => Value::String(text.to_owned()),
+        _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(layers: Layers) -> String {
+        layers.load(Program::ConnectNode).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_embedded_file_is_complete_and_valid() {
+        let config = Config::default();
+        config.validate().unwrap();
+        let shown = serde_json::to_value(&config).unwrap();
+        let written = parse_yaml("config.yaml", EMBEDDED).unwrap();
+        assert_eq!(shown, written, "what is read prints as it was written");
+    }
+
+    #[test]
+    fn later_sources_weigh_more() {
+        let file = std::env::temp_dir().join(format!("roomcast-config-{}.yaml", std::process::id()));
+        std::fs::write(&file, "connect_node:\n  http_port: 1000\n  grpc_port: 1001\n  metrics_port: 1002\n")
+            .unwrap();
+        let config = Layers::default()
+            .with_file(&file)
+            .unwrap()
+            .with_environment([
+                ("GRPC_PORT".to_owned(), "2001".to_owned()),
+                ("METRICS_PORT".into(), "2002".into()),
+            ])
+            .with_sets(["connect_node.metrics_port=3002".to_owned()])
+            .load(Program::ConnectNode)
+            .unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let node = config.connect_node;
+        assert_eq!((node.http_port, node.grpc_port, node.metrics_port), (1000, 2001, 3002));
+    }
+
+    #[test]
+    fn a_list_comes_from_commas() {
+        let layers = Layers::default()
+            .with_environment([("CONTROLLER_ADDRESS".to_owned(), "a:50051, b:50051".to_owned())]);
+        let config = layers.load(Program::ConnectNode).unwrap();
+        assert_eq!(config.connect_node.controller_address, ["a:50051", "b:50051"]);
+    }
+
+    #[test]
+    fn problems_name_the_key() {
+        let set = |text: &str| Layers::default().with_sets([text.to_owned()]);
+        assert!(problems(set("room.default_max_user=5")).contains("did you mean default_max_users?"));
+        assert!(problems(set("room.rejoin_grace=5")).contains("room.rejoin_grace: \"5\" is not a duration"));
+        assert!(problems(set("server.port=70000")).contains("server.port"));
+        assert!(problems(set("network.bind=0.0.0.0")).contains("network.allow_insecure"));
+        assert!(problems(set("room")).contains("path=value"));
+        assert!(problems(set("room=1")).contains("is a section"));
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let layers = Layers::default().with_sets(
+            ["telemetry.sample_ratio=2", "push_manager.wait=31s", "connect_node.id="].map(str::to_owned),
+        );
+        let found = problems(layers);
+        for key in ["telemetry.sample_ratio", "push_manager.wait", "connect_node.id"] {
+            assert!(found.contains(key), "{key} missing in {found}");
+        }
+    }
+}

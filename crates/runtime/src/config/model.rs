@@ -1,0 +1,174 @@
+//! The sections of `config.yaml` as types. What each key means, its unit and default stand in that file.
+
+#![allow(missing_docs, reason = "config.yaml documents every key once")]
+
+use std::{net::IpAddr, time::Duration};
+
+use roomcast_types::SessionPolicy;
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteCount, duration};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub network: Network,
+    pub database: Database,
+    pub registry: Registry,
+    pub server: Server,
+    pub room: Room,
+    pub push_manager: PushManager,
+    pub connect_node: ConnectNode,
+    pub limits: Limits,
+    pub log: Log,
+    pub telemetry: Telemetry,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub bind: IpAddr,
+    pub allow_insecure: bool,
+    pub advertise_host: String,
+}
+
+impl Network {
+    /// The host that others reach this process by, as it stands in an address: IPv6 in brackets.
+    pub fn advertised(&self) -> String {
+        match (self.advertise_host.is_empty(), self.bind) {
+            (false, _) => self.advertise_host.clone(),
+            (true, IpAddr::V6(ip)) => format!("[{ip}]"),
+            (true, IpAddr::V4(ip)) => ip.to_string(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub path: std::path::PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    #[serde(with = "duration")]
+    pub lease_ttl: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub id: String,
+    pub port: u16,
+    pub metrics_port: u16,
+    pub session_policy: SessionPolicy,
+    pub join_batch_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Room {
+    pub default_max_users: u32,
+    pub auto_create: bool,
+    #[serde(with = "duration")]
+    pub rejoin_grace: Duration,
+    #[serde(with = "duration")]
+    pub empty_ttl: Duration,
+    #[serde(with = "duration")]
+    pub deleted_ttl: Duration,
+    #[serde(with = "duration")]
+    pub cache_ttl: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushManager {
+    pub id: String,
+    pub port: u16,
+    pub metrics_port: u16,
+    pub controller_address: Vec<String>,
+    #[serde(with = "duration")]
+    pub lane_deadline: Duration,
+    pub lane_queue_messages: usize,
+    pub lane_queue_bytes: ByteCount,
+    #[serde(with = "duration")]
+    pub lane_ping_interval: Duration,
+    #[serde(with = "duration")]
+    pub lane_trust: Duration,
+    #[serde(with = "duration")]
+    pub wait: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectNode {
+    pub id: String,
+    pub grpc_port: u16,
+    pub http_port: u16,
+    pub metrics_port: u16,
+    pub public_ws_url: String,
+    pub controller_address: Vec<String>,
+    pub shards: usize,
+    pub sessions_max: usize,
+    pub handshakes_max: usize,
+    #[serde(with = "duration")]
+    pub handshake_timeout: Duration,
+    #[serde(with = "duration")]
+    pub ping_interval: Duration,
+    #[serde(with = "duration")]
+    pub pong_timeout: Duration,
+    pub frame_bytes_max: ByteCount,
+    pub rooms_max: usize,
+    pub frames_per_second: u32,
+    pub frames_burst: u32,
+    pub bad_frames_per_minute: u32,
+    pub queue_bytes: ByteCount,
+    pub queue_frames: usize,
+    pub queue_bytes_total: ByteCount,
+    #[serde(with = "duration")]
+    pub stall_timeout: Duration,
+    #[serde(with = "duration")]
+    pub room_linger: Duration,
+    #[serde(with = "duration")]
+    pub controller_timeout: Duration,
+    #[serde(with = "duration")]
+    pub lane_wait: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub push_bytes_max: ByteCount,
+    pub body_bytes_max: ByteCount,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    pub otlp_endpoint: String,
+    pub otlp_protocol: OtlpProtocol,
+    pub sample_ratio: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpProtocol {
+    Auto,
+    Grpc,
+    Http,
+}

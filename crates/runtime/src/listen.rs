@@ -1,0 +1,143 @@
+//! Listening and serving: HTTP/1.1 and HTTP/2 (gRPC) on one port, with an end that waits for requests under way.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long requests under way may take after the end was asked for.
+const GRACE: Duration = Duration::from_secs(2);
+/// Connections at once on one internal port.
+const CONNECTIONS_MAX: usize = 8192;
+
+/// Why a port could not be taken; one line with what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for {purpose}: {}; {}", reason(source), advice(source, key))]
+pub struct BindError {
+    address: SocketAddr,
+    purpose: &'static str,
+    key: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program holds the port".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn advice(error: &io::Error, key: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("stop that program or set {key} to a free port"),
+        io::ErrorKind::AddrNotAvailable => "set network.bind to an address of this machine".to_owned(),
+        _ => format!("set {key} or network.bind"),
+    }
+}
+
+/// A port that was taken before anything else was started.
+#[derive(Debug)]
+pub struct Bound {
+    /// Accepts connections.
+    pub listener: TcpListener,
+    /// The address with the real port, also when port 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Takes a port; `key` is the configuration key that names it. Port 0 takes a free one.
+pub async fn bind(
+    ip: IpAddr,
+    port: u16,
+    purpose: &'static str,
+    key: &'static str,
+) -> Result<Bound, BindError> {
+    let address = SocketAddr::new(ip, port);
+    let failed = |source| BindError { address, purpose, key, source };
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)
+        .map_err(failed)?;
+    socket.set_reuse_address(true).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    socket.bind(&address.into()).map_err(failed)?;
+    socket.listen(4096).map_err(failed)?;
+    let listener = TcpListener::from_std(socket.into()).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Bound { listener, address })
+}
+
+/// Serves a router until `end` is cancelled, then lets requests under way finish for two seconds. Dropping the
+/// future ends every connection at once. Speaks HTTP/1.1 and HTTP/2 with prior knowledge, so gRPC and JSON share it.
+pub async fn serve(bound: Bound, router: Router, end: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = bound.listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = end.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Without it small replies wait for the peer's delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
+                connections.spawn(connection(stream, router.clone(), end.clone()));
+            }
+            Err(error) => {
+                // Out of descriptors, usually: others must end before the next one fits.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(bound);
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(GRACE, all).await;
+}
+
+async fn connection(stream: tokio::net::TcpStream, router: Router, end: CancellationToken) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(4096)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .keep_alive_interval(Duration::from_secs(20));
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = end.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &*error, "a connection ended with an error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_one_clear_line() {
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        let first = bind(ip, 0, "tests", "server.port").await.unwrap();
+        let error = bind(ip, first.address.port(), "controller gRPC", "server.port").await.unwrap_err();
+        let line = error.to_string();
+        assert!(line.contains(&first.address.to_string()) && line.contains("controller gRPC"), "{line}");
+        assert!(line.contains("set server.port to a free port") && !line.contains('\n'), "{line}");
+    }
+}
