@@ -4,9 +4,13 @@
 //! backend only has to be plugged in.
 
 pub mod error;
+pub mod memory;
 pub mod presence;
 pub mod rooms;
+pub mod sqlite;
 
 pub use error::{Error, ErrorKind, Result};
+pub use memory::MemoryPresence;
 pub use presence::Presence;
 pub use rooms::Rooms;
+pub use sqlite::SqliteRooms;

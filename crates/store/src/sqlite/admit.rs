@@ -1,0 +1,173 @@
+//! Admission: gives seats in one room, one transaction for all requests that came together.
+
+use std::collections::{HashMap, HashSet};
+
+use roomcast_types::{RoomId, StoreTime};
+use sqlx::SqliteConnection;
+
+use super::{
+    SqliteRooms,
+    fault::{BACKEND, failed, unreadable},
+    room,
+    row::{self, room_columns, unsigned},
+};
+use crate::{
+    error::{Error, Result},
+    rooms::{Admission, NewRoom, RoomRow, SeatRequest},
+};
+
+/// A room that was there and is gone again was deleted in between; more often than this, something deletes it in a
+/// loop.
+const ATTEMPTS: u32 = 3;
+
+pub(super) async fn admit(
+    rooms: &SqliteRooms,
+    room: &RoomId,
+    requests: &[SeatRequest],
+    create: Option<NewRoom>,
+    now: StoreTime,
+) -> Result<Admission> {
+    for _ in 0..ATTEMPTS {
+        if let Some(admission) = try_admit(&mut *rooms.writer().await?, room, requests, now).await? {
+            return Ok(admission);
+        }
+        let Some(new) = create else { return Err(Error::NoSuchRoom(room.clone())) };
+        // Somebody else may have created it meanwhile: just as well.
+        room::create(&mut *rooms.writer().await?, room, new, now).await?;
+    }
+    Err(Error::Unavailable {
+        backend: BACKEND,
+        context: format!("room {room} was deleted each time it had been created"),
+        source: None,
+    })
+}
+
+/// `None` when there is no such room.
+async fn try_admit(
+    connection: &mut SqliteConnection,
+    room: &RoomId,
+    requests: &[SeatRequest],
+    now: StoreTime,
+) -> Result<Option<Admission>> {
+    let mut transaction = super::begin(connection).await?;
+    let Some((found, version)) = lock(&mut transaction, room).await? else { return Ok(None) };
+    let holders = holders(&mut transaction, room, requests).await?;
+    let decision = decide(requests, &holders, &found);
+    let members = found.members + decision.new_seats;
+    if !decision.seats.is_empty() {
+        write_seats(&mut transaction, room, &decision.seats, version, now).await?;
+    }
+    if decision.new_seats > 0 {
+        write_members(&mut transaction, room, members).await?;
+    }
+    super::commit(transaction).await?;
+    Ok(Some(Admission { card: found.card, members, admitted: decision.admitted }))
+}
+
+/// Takes the room's lock by its new seat version, before anything is read.
+async fn lock(connection: &mut SqliteConnection, room: &RoomId) -> Result<Option<(RoomRow, u64)>> {
+    let found = sqlx::query(concat!(
+        "UPDATE rooms SET seat_version = seat_version + 1 WHERE room_id = ?1 RETURNING seat_version, ",
+        room_columns!()
+    ))
+    .bind(room.as_str().as_bytes())
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("lock a room"))?;
+    match found {
+        Some(found) => Ok(Some((row::room(&found)?, unsigned(&found, "seat_version")?))),
+        None => Ok(None),
+    }
+}
+
+/// Who of those that ask holds a seat already.
+async fn holders(
+    connection: &mut SqliteConnection,
+    room: &RoomId,
+    requests: &[SeatRequest],
+) -> Result<HashSet<String>> {
+    let users: Vec<&str> = requests.iter().map(|request| request.user_id.as_str()).collect();
+    let found = sqlx::query(
+        "SELECT user_id FROM room_users WHERE room_id = ?1 AND left_at IS NULL \
+         AND user_id IN (SELECT CAST(value AS BLOB) FROM json_each(?2))",
+    )
+    .bind(room.as_str().as_bytes())
+    .bind(json(&users)?)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("read the seats of users"))?;
+    found.iter().map(|found| Ok(row::user_id(found)?.as_str().to_owned())).collect()
+}
+
+struct Decision<'a> {
+    /// One per request.
+    admitted: Vec<bool>,
+    /// (user, name) of those who hold a seat now, each once.
+    seats: Vec<(&'a str, &'a str)>,
+    /// How many of them took it now.
+    new_seats: u64,
+}
+
+fn decide<'a>(requests: &'a [SeatRequest], holders: &HashSet<String>, room: &RoomRow) -> Decision<'a> {
+    let free = u64::from(room.card.max_users).saturating_sub(room.members);
+    let mut answers: HashMap<&str, bool> = HashMap::with_capacity(requests.len());
+    let mut decision =
+        Decision { admitted: Vec::with_capacity(requests.len()), seats: Vec::new(), new_seats: 0 };
+    for request in requests {
+        let user = request.user_id.as_str();
+        let is_admitted = *answers.entry(user).or_insert_with(|| {
+            let is_holder = holders.contains(user);
+            let is_admitted = is_holder || decision.new_seats < free;
+            if is_admitted {
+                decision.seats.push((user, &request.user_name));
+                decision.new_seats += u64::from(!is_holder);
+            }
+            is_admitted
+        });
+        decision.admitted.push(is_admitted);
+    }
+    decision
+}
+
+/// A holder keeps when it took its seat, and its name when none is given.
+async fn write_seats(
+    connection: &mut SqliteConnection,
+    room: &RoomId,
+    seats: &[(&str, &str)],
+    version: u64,
+    now: StoreTime,
+) -> Result<()> {
+    // "WHERE true" keeps SQLite from reading ON CONFLICT as a join constraint.
+    sqlx::query(
+        "INSERT INTO room_users (room_id, user_id, user_name, seat_version, joined_at, left_at) \
+         SELECT ?1, CAST(value ->> 0 AS BLOB), value ->> 1, ?2, ?3, NULL FROM json_each(?4) WHERE true \
+         ON CONFLICT (room_id, user_id) DO UPDATE SET \
+         user_name = CASE WHEN room_users.left_at IS NULL AND excluded.user_name = '' \
+             THEN room_users.user_name ELSE excluded.user_name END, \
+         joined_at = CASE WHEN room_users.left_at IS NULL THEN room_users.joined_at ELSE excluded.joined_at END, \
+         seat_version = excluded.seat_version, left_at = NULL",
+    )
+    .bind(room.as_str().as_bytes())
+    .bind(version as i64)
+    .bind(now.as_millis())
+    .bind(json(&seats)?)
+    .execute(connection)
+    .await
+    .map_err(failed("write seats"))?;
+    Ok(())
+}
+
+async fn write_members(connection: &mut SqliteConnection, room: &RoomId, members: u64) -> Result<()> {
+    sqlx::query("UPDATE rooms SET members = ?2, empty_since = NULL WHERE room_id = ?1")
+        .bind(room.as_str().as_bytes())
+        .bind(members as i64)
+        .execute(connection)
+        .await
+        .map_err(failed("count seats"))?;
+    Ok(())
+}
+
+/// One parameter for a batch of any size: the statement stays the same and prepared.
+fn json(values: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(values).map_err(|error| unreadable("name the users", error))
+}

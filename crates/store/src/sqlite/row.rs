@@ -1,0 +1,83 @@
+//! Rows as SQLite gives them, and the ids and versions in them.
+
+use roomcast_types::{Membership, RoomCard, RoomId, RoomState, StoreTime, UserId};
+use sqlx::{Row, sqlite::SqliteRow};
+
+use super::fault::{failed, unreadable};
+use crate::{
+    error::Result,
+    rooms::{RoomRow, SeatRow},
+};
+
+/// Columns that [`room`] reads.
+macro_rules! room_columns {
+    () => {
+        "room_id, card_version, membership, max_users, members, is_auto_created, created_at, empty_since"
+    };
+}
+pub(super) use room_columns;
+
+pub(super) fn room(row: &SqliteRow) -> Result<RoomRow> {
+    Ok(RoomRow {
+        card: RoomCard {
+            room_id: room_id(row)?,
+            version: unsigned(row, "card_version")?,
+            state: RoomState::Active,
+            membership: parse_membership(column(row, "membership")?)?,
+            max_users: column(row, "max_users")?,
+        },
+        members: unsigned(row, "members")?,
+        is_auto_created: column(row, "is_auto_created")?,
+        created_at: StoreTime::from_millis(column(row, "created_at")?),
+        empty_since: column::<Option<i64>>(row, "empty_since")?.map(StoreTime::from_millis),
+    })
+}
+
+pub(super) fn seat(row: &SqliteRow) -> Result<SeatRow> {
+    Ok(SeatRow {
+        user_id: user_id(row)?,
+        user_name: column(row, "user_name")?,
+        joined_at: StoreTime::from_millis(column(row, "joined_at")?),
+        version: unsigned(row, "seat_version")?,
+    })
+}
+
+pub(super) fn room_id(row: &SqliteRow) -> Result<RoomId> {
+    RoomId::new(text(row, "room_id")?).map_err(|error| unreadable("read a room id", error))
+}
+
+pub(super) fn user_id(row: &SqliteRow) -> Result<UserId> {
+    UserId::new(text(row, "user_id")?).map_err(|error| unreadable("read a user id", error))
+}
+
+pub(super) fn unsigned(row: &SqliteRow, name: &'static str) -> Result<u64> {
+    let value: i64 = column(row, name)?;
+    u64::try_from(value).map_err(|error| unreadable(format!("read column {name}"), error))
+}
+
+fn text<'r>(row: &'r SqliteRow, name: &'static str) -> Result<&'r str> {
+    let bytes: &[u8] = row.try_get(name).map_err(failed("read a row"))?;
+    std::str::from_utf8(bytes).map_err(|error| unreadable(format!("read column {name}"), error))
+}
+
+fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(name).map_err(failed("read a row"))
+}
+
+pub(super) fn membership_word(membership: Membership) -> &'static str {
+    match membership {
+        Membership::Follow => "FOLLOW",
+        Membership::Durable => "DURABLE",
+    }
+}
+
+fn parse_membership(word: &str) -> Result<Membership> {
+    match word {
+        "FOLLOW" => Ok(Membership::Follow),
+        "DURABLE" => Ok(Membership::Durable),
+        other => Err(unreadable("read a membership", format!("{other:?} is not a membership"))),
+    }
+}
