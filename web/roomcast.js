@@ -1032,6 +1032,7 @@ export class RoomcastClient {
   #onNotice(connection, frame) {
     this.#events.emit("notice", frame);
     if (frame.reason !== "DRAINING" || this.#opening || this.#state === "closed") return;
+    this.#cancel("stable"); // It would forgive the node that is going.
     this.#directory.fail(connection.url);
     this.#refreshNodes(connection.url);
     this.#retryIn(frame.reconnect_after_ms ?? this.#directory.jitter(0));

@@ -299,6 +299,16 @@ test("draining_overlaps_two_sessions_without_a_repeat_or_a_break", async () => {
   assert.deepEqual([...new Set(cluster.of("state").map((event) => event.state))], ["connecting", "connected"]);
 });
 
+test("a_drained_node_is_not_forgiven_while_the_client_waits_to_move", async () => {
+  const cluster = new Cluster();
+  cluster.serveNodes(THREE_NODES);
+  await cluster.connected();
+  await cluster.clock.advance(4800);
+  cluster.socket.receive({ type: "notice", reason: "DRAINING", reconnect_after_ms: 800 });
+  await cluster.clock.advance(800);
+  assert.equal(cluster.socket.base, "ws://n3:8080/ws");
+});
+
 test("the_old_session_of_a_move_stays_until_the_rooms_are_joined", async () => {
   const cluster = new Cluster();
   const { old, next } = await moving(cluster);
