@@ -1,10 +1,17 @@
 //! Who is alive: registrations under a lease, behind one trait.
 
+mod call;
 pub mod error;
+pub mod member;
+pub mod memory;
 pub mod registration;
+pub mod roster;
 
 pub use error::{Error, Result};
+pub use member::Member;
+pub use memory::MemoryRegistry;
 pub use registration::{Registration, Role, State};
+pub use roster::{Listing, Roster};
 
 use async_trait::async_trait;
 use roomcast_types::{Incarnation, ServiceId};

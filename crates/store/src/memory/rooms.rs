@@ -127,7 +127,7 @@ impl Rooms {
 
     pub(super) fn take_absence(&mut self, room: &RoomId, user: &UserId, before: StoreTime) -> bool {
         let absence = self.rooms.get(room).and_then(|found| found.absent.get(user));
-        if !absence.is_some_and(|absence| absence.since <= before) {
+        if absence.is_none_or(|absence| absence.since > before) {
             return false;
         }
         self.end_absence(room, user);

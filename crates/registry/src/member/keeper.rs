@@ -1,0 +1,146 @@
+//! The task behind a member: keeps the lease, reads the key back, repairs what is wrong, and never gives up.
+//!
+//! | now | event | then |
+//! |---|---|---|
+//! | kept | a third of the lease passed | keep the lease; lost: repair |
+//! | kept | 2 s passed | read the key back; not ours: repair |
+//! | kept | another state is wanted | write it |
+//! | any | the registry fails | repair after a pause, 100 ms doubling to 2 s |
+//! | repair | the key is written | kept |
+//! | repair | a live process holds the key | say so, repair after a pause |
+//! | any | leave | key and lease given back, end |
+
+use std::{pin::pin, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::claim::Claimant;
+use crate::{Error, Registration, Result, State};
+
+const READ_BACK_EVERY: Duration = Duration::from_secs(2);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Keep-alives per life of a lease: one may fail and the next still comes in time.
+const KEEP_ALIVES_PER_LEASE: u32 = 3;
+
+pub(super) struct Keeper {
+    claimant: Claimant,
+    /// Sender: the member. Its last value counts; closing it means that the member is being dropped.
+    state_wanted: watch::Receiver<State>,
+    /// Who holds our key, while a live process does.
+    lost: watch::Sender<Option<Registration>>,
+    next_keep_alive: Instant,
+    next_read_back: Instant,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        claimant: Claimant,
+        state_wanted: watch::Receiver<State>,
+        lost: watch::Sender<Option<Registration>>,
+    ) -> Self {
+        let now = Instant::now();
+        let next_keep_alive = now + claimant.ttl() / KEEP_ALIVES_PER_LEASE;
+        Self { claimant, state_wanted, lost, next_keep_alive, next_read_back: now + READ_BACK_EVERY }
+    }
+
+    /// Runs until asked to leave, and answers when it has left.
+    pub(super) async fn run(mut self, mut leave: mpsc::Receiver<oneshot::Sender<()>>) {
+        let request = {
+            let mut keep = pin!(self.keep());
+            tokio::select! {
+                biased;
+                Some(request) = leave.recv() => request,
+                () = &mut keep => return,
+            }
+        };
+        self.claimant.give_back().await;
+        // Whoever asked may have gone.
+        let _ = request.send(());
+    }
+
+    async fn keep(&mut self) {
+        let mut pause = PAUSE_MIN;
+        let mut is_failing = false;
+        loop {
+            let answer = if is_failing { self.repair().await } else { self.step().await };
+            match answer {
+                Ok(()) => {
+                    if is_failing {
+                        tracing::info!(key = self.claimant.registration().key(), "registered again");
+                    }
+                    (is_failing, pause) = (false, PAUSE_MIN);
+                    self.lost.send_if_modified(|lost| lost.take().is_some());
+                }
+                Err(error) => {
+                    self.report(error, is_failing);
+                    is_failing = true;
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next thing to do and does it.
+    async fn step(&mut self) -> Result<()> {
+        tokio::select! {
+            Ok(()) = self.state_wanted.changed() => self.write_state().await,
+            () = sleep_until(self.next_keep_alive) => match self.keep_alive().await {
+                Err(Error::LeaseLost) => self.write_again("the lease ended").await,
+                answer => answer,
+            },
+            () = sleep_until(self.next_read_back) => {
+                self.next_read_back = Instant::now() + READ_BACK_EVERY;
+                match self.claimant.is_in_place().await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => self.write_again("the key is not as written").await,
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Everything at once, after a failure.
+    async fn repair(&mut self) -> Result<()> {
+        match self.keep_alive().await {
+            Ok(()) | Err(Error::LeaseLost) => self.write_state().await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn keep_alive(&mut self) -> Result<()> {
+        self.next_keep_alive = Instant::now() + self.claimant.ttl() / KEEP_ALIVES_PER_LEASE;
+        self.claimant.keep_alive().await
+    }
+
+    async fn write_again(&mut self, why: &str) -> Result<()> {
+        tracing::warn!(key = self.claimant.registration().key(), why, "registering again");
+        self.write_state().await
+    }
+
+    async fn write_state(&mut self) -> Result<()> {
+        let state = *self.state_wanted.borrow_and_update();
+        self.claimant.write_state(state).await
+    }
+
+    fn report(&self, error: Error, was_failing: bool) {
+        let key = self.claimant.registration().key();
+        if let Error::Held { holder } = &error {
+            let is_news = self.lost.send_if_modified(|lost| {
+                let is_news = lost.as_ref() != Some(holder);
+                *lost = Some((**holder).clone());
+                is_news
+            });
+            if is_news {
+                tracing::error!(key, %error, "another live process took our registration");
+            }
+        } else if !was_failing {
+            tracing::warn!(key, %error, "cannot keep the registration; trying again");
+        }
+    }
+}
