@@ -90,9 +90,7 @@ export class Push {
   }
 
   /** True when the publisher sent bytes (`data_base64`) and not text. */
-  get isBinary() {
-    return this.content.data_base64 !== undefined;
-  }
+  get isBinary() { return this.content.data_base64 !== undefined; }
 
   /** The content as bytes. Throws when `data_base64` is not base64. */
   get bytes() {
@@ -167,13 +165,8 @@ class Events {
     this.#listeners.get(type).add(listener);
   }
 
-  off(type, listener) {
-    this.#listeners.get(type)?.delete(listener);
-  }
-
-  has(type) {
-    return (this.#listeners.get(type)?.size ?? 0) > 0;
-  }
+  off(type, listener) { this.#listeners.get(type)?.delete(listener); }
+  has(type) { return (this.#listeners.get(type)?.size ?? 0) > 0; }
 
   emit(type, event) {
     if (!this.has(type)) {
@@ -195,9 +188,7 @@ class Requests {
   #clock;
   #open = new Map();
 
-  constructor(clock) {
-    this.#clock = clock;
-  }
+  constructor(clock) { this.#clock = clock; }
 
   open(id, timeoutMs, what) {
     const request = deferred();
@@ -206,13 +197,8 @@ class Requests {
     return request.promise;
   }
 
-  settle(id, value) {
-    this.#take(id)?.resolve(value);
-  }
-
-  fail(id, error) {
-    this.#take(id)?.reject(error);
-  }
+  settle(id, value) { this.#take(id)?.resolve(value); }
+  fail(id, error) { this.#take(id)?.reject(error); }
 
   failAll(error) {
     for (const id of [...this.#open.keys()]) this.fail(id, error);
@@ -232,13 +218,8 @@ class Positions {
   #at = new Map();
   #seen = new Set();
 
-  get(log) {
-    return this.#at.get(log);
-  }
-
-  forget(log) {
-    this.#at.delete(log);
-  }
+  get(log) { return this.#at.get(log); }
+  forget(log) { this.#at.delete(log); }
 
   set(log, { epoch, offset }) {
     if (epoch === undefined || offset === undefined) this.#at.delete(log);
@@ -266,6 +247,7 @@ class Positions {
   }
 
   #remember(id) {
+    if (id === undefined) return true;
     if (this.#seen.has(id)) return false;
     this.#seen.add(id);
     if (this.#seen.size > REMEMBERED_IDS_MAX) this.#seen.delete(this.#seen.values().next().value);
@@ -328,13 +310,8 @@ class NodeDirectory {
   }
 
   /** Full jitter: anything between nothing and a ceiling that doubles with each attempt. */
-  jitter(attempt) {
-    return this.#random() * Math.min(this.retry.max_ms, this.retry.first_ms * 2 ** attempt);
-  }
-
-  identify(url, nodeId) {
-    this.#nodeIds.set(url, nodeId);
-  }
+  jitter(attempt) { return this.#random() * Math.min(this.retry.max_ms, this.retry.first_ms * 2 ** attempt); }
+  identify(url, nodeId) { this.#nodeIds.set(url, nodeId); }
 
   /** A node may be known under two addresses (the configured one and its public one): both are avoided. */
   fail(url) {
@@ -345,9 +322,7 @@ class NodeDirectory {
     for (const [known, id] of this.#nodeIds) if (id === nodeId) this.#avoided.add(known);
   }
 
-  forgive() {
-    this.#avoided.clear();
-  }
+  forgive() { this.#avoided.clear(); }
 
   /** The last address unless it failed, then a ready node, then the configured address; starts over when all failed. */
   choose() {
@@ -413,9 +388,7 @@ class NodeDirectory {
   }
 
   /** From a `wss:` address never down to `ws:`: the token would travel in the open, and browsers refuse it. */
-  #isUsable(url) {
-    return isWebSocketUrl(url) && (url.startsWith("wss:") || !this.#configured.startsWith("wss:"));
-  }
+  #isUsable(url) { return isWebSocketUrl(url) && (url.startsWith("wss:") || !this.#configured.startsWith("wss:")); }
 }
 
 function isWebSocketUrl(url) {
@@ -539,7 +512,7 @@ function parseFrame(text) {
  *
  * | room                | join sent    | joined        | refused, retryable | refused            | connection lost     |
  * |---------------------|--------------|---------------|--------------------|--------------------|---------------------|
- * | asked (`request`)   | asks again   | in            | waits (`timer`)    | forgotten          | asks after welcome  |
+ * | asked (`request`)   | stays        | in            | waits (`timer`)    | forgotten          | asks after welcome  |
  * | in (`session`)      | asked        | stays         | asks again later   | stays              | asks after welcome  |
  * | `leaving`           | asked        | ignored       | in                 | in, or forgotten   | forgotten           |
  */
@@ -548,9 +521,7 @@ class RoomSet {
   #io;
 
   /** `io`: clock, timeoutMs, nextId, jitter, positions, requests, send(frame), session(), emit(type, event). */
-  constructor(io) {
-    this.#io = io;
-  }
+  constructor(io) { this.#io = io; }
 
   list() {
     return [...this.#rooms.values()].map((room) => ({
@@ -568,12 +539,12 @@ class RoomSet {
 
   join(roomId, timeoutMs = this.#io.timeoutMs) {
     const room = this.#rooms.get(roomId) ?? this.#add(roomId);
-    const waiter = deferred();
-    waiter.timer = this.#io.clock.setTimeout(() => this.#giveUp(room, waiter, timeoutMs), timeoutMs);
-    room.waiters.add(waiter);
     room.leaving = null;
+    if (room.answer) return room.answer.promise;
+    room.answer = { ...deferred(), timer: this.#io.clock.setTimeout(() => this.#giveUp(room, timeoutMs), timeoutMs) };
+    const { promise } = room.answer;
     if (room.timer === null) this.#ask(room);
-    return waiter.promise;
+    return promise;
   }
 
   leave(roomId, timeoutMs = this.#io.timeoutMs) {
@@ -608,11 +579,10 @@ class RoomSet {
     }
   }
 
-  isSettledOn(session) {
-    return [...this.#rooms.values()].every((room) => room.leaving || room.session === session);
-  }
+  isSettledOn(session) { return [...this.#rooms.values()].every((room) => room.leaving || room.session === session); }
 
   onJoined(session, frame) {
+    if (typeof frame.room_id !== "string") return;
     const room = this.#rooms.get(frame.room_id) ?? this.#add(frame.room_id);
     if (room.leaving || (room.request && frame.id !== room.request.id)) return;
     const since = room.request?.since;
@@ -622,7 +592,7 @@ class RoomSet {
     this.#io.positions.resume(room.id, frame, since);
     this.#io.emit("joined", event);
     if (event.continuity === "lost") this.#io.emit("gap", gapEvent(room.id, "NOT_RECOVERED", since, frame));
-    for (const waiter of this.#takeWaiters(room)) waiter.resolve(event);
+    this.#takeAnswer(room)?.resolve(event);
   }
 
   onLeft(frame) {
@@ -657,7 +627,7 @@ class RoomSet {
 
   #add(roomId) {
     const room = { id: roomId, session: null, members: undefined, wasJoined: false, isPinned: false, leaving: null,
-      request: null, timer: null, attempt: 0, waiters: new Set() };
+      request: null, timer: null, attempt: 0, answer: null };
     this.#rooms.set(roomId, room);
     return room;
   }
@@ -694,10 +664,9 @@ class RoomSet {
     if (error.code === "NOT_JOINED") this.#forget(room.id, { type: "left", room_id: room.id, reason: "LEFT" });
   }
 
-  #giveUp(room, waiter, timeoutMs) {
-    room.waiters.delete(waiter);
-    waiter.reject(new RoomcastError("TIMEOUT", `${room.id} not joined within ${timeoutMs} ms`, { room_id: room.id }));
-    if (room.wasJoined || room.isPinned || room.waiters.size > 0) return;
+  #giveUp(room, timeoutMs) {
+    this.#reject(room, new RoomcastError("TIMEOUT", `${room.id} not joined within ${timeoutMs} ms`, { room_id: room.id }));
+    if (room.wasJoined || room.isPinned) return;
     if (room.request) this.#io.send({ type: "leave", id: this.#io.nextId(), room_id: room.id });
     this.#forget(room.id);
   }
@@ -718,15 +687,13 @@ class RoomSet {
     Object.assign(room, { request: null, timer: null });
   }
 
-  #reject(room, error) {
-    for (const waiter of this.#takeWaiters(room)) waiter.reject(error);
-  }
+  #reject(room, error) { this.#takeAnswer(room)?.reject(error); }
 
-  #takeWaiters(room) {
-    const waiters = [...room.waiters];
-    room.waiters.clear();
-    for (const waiter of waiters) this.#io.clock.clearTimeout(waiter.timer);
-    return waiters;
+  #takeAnswer(room) {
+    const { answer } = room;
+    this.#io.clock.clearTimeout(answer?.timer);
+    room.answer = null;
+    return answer;
   }
 }
 
@@ -798,34 +765,22 @@ export class RoomcastClient {
   }
 
   /** `idle`, `connecting`, `connected`, `reconnecting` or `closed`. */
-  get state() {
-    return this.#state;
-  }
+  get state() { return this.#state; }
 
   /** The same on each reconnect: it names this client's place in the cluster. */
-  get clientId() {
-    return this.#options.clientId;
-  }
+  get clientId() { return this.#options.clientId; }
 
   /** Id of the node of the current session, or null. */
-  get nodeId() {
-    return this.#current?.welcome.node_id ?? null;
-  }
+  get nodeId() { return this.#current?.welcome.node_id ?? null; }
 
   /** Id of the current session, or null. */
-  get sessionId() {
-    return this.#current?.welcome.session_id ?? null;
-  }
+  get sessionId() { return this.#current?.welcome.session_id ?? null; }
 
   /** The wanted rooms: `{room_id, state: "joining"|"joined"|"leaving", members, position}`. */
-  get rooms() {
-    return this.#rooms.list();
-  }
+  get rooms() { return this.#rooms.list(); }
 
   /** The nodes as last heard: `{node_id, url, sessions, state}`. */
-  get nodes() {
-    return [...this.#directory.nodes];
-  }
+  get nodes() { return [...this.#directory.nodes]; }
 
   /**
    * Calls `listener` with every event of a type.
@@ -836,9 +791,7 @@ export class RoomcastClient {
     return () => this.off(type, listener);
   }
 
-  off(type, listener) {
-    this.#events.off(type, listener);
-  }
+  off(type, listener) { this.#events.off(type, listener); }
 
   /**
    * Connects, and keeps trying where that makes sense. Resolves with the first `welcome`; rejects with `CLOSED` when the
@@ -909,9 +862,7 @@ export class RoomcastClient {
     this.#finish(CLOSE_NORMAL, "closed by the application");
   }
 
-  #nextId() {
-    return (this.#lastId += 1);
-  }
+  #nextId() { return (this.#lastId += 1); }
 
   #setState(state, detail = {}) {
     const previous = this.#state;

@@ -2,7 +2,10 @@
  * A cluster that exists in memory only: sockets, node lists and time that a test moves by hand.
  */
 
+import { webcrypto } from "node:crypto";
 import { RoomcastClient } from "../roomcast.js";
+
+globalThis.crypto ??= webcrypto; // node 18 has none of its own
 
 const ALL_EVENTS = ["state", "welcome", "joined", "left", "push", "gap", "notice", "error", "nodes"];
 

@@ -110,6 +110,31 @@ test("leaving_a_room_one_is_not_in_rejects", async () => {
   await assert.rejects(leaving, { code: "NOT_JOINED" });
 });
 
+test("a_join_right_after_a_leave_ends_in_the_room", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] });
+  const leaving = client.leave("room-001");
+  const joining = client.join("room-001");
+  cluster.socket.receive({ type: "left", id: cluster.socket.last("leave").id, room_id: "room-001", reason: "LEFT" });
+  assert.equal((await leaving).reason, "LEFT");
+  await cluster.answerJoins();
+  assert.equal((await joining).continuity, "first");
+  assert.deepEqual(client.rooms.map((room) => room.state), ["joined"]);
+});
+
+test("a_leave_during_a_join_rejects_the_join", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected();
+  const joining = assert.rejects(client.join("room-001"), { code: "LEFT" });
+  const { id } = cluster.socket.last("join");
+  const leaving = client.leave("room-001");
+  cluster.socket.receive({ type: "joined", id, room_id: "room-001", members: 1 });
+  cluster.socket.receive({ type: "left", id: cluster.socket.last("leave").id, room_id: "room-001", reason: "LEFT" });
+  await joining;
+  await leaving;
+  assert.deepEqual([cluster.of("joined"), client.rooms], [[], []]);
+});
+
 test("a_room_taken_away_is_forgotten", async () => {
   const cluster = new Cluster();
   const client = await cluster.connected({ rooms: ["room-001"] });
