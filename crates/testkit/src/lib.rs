@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What the tests of several crates share: a cluster in one process, clients, a browser, a receiver of traces.
+
+#![allow(clippy::unwrap_used, reason = "a library of tests: its panics are verdicts")]
+
+pub mod browser;
+pub mod cluster;
+pub mod errors;
+pub mod freeze;
+pub mod otlp;
+#[cfg(test)]
+mod structure;
+pub mod wait;
+pub mod ws;
+
+pub use cluster::{Cluster, ClusterBuilder};
+pub use wait::{DEADLINE, eventually};
+pub use ws::Client;

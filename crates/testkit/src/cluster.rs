@@ -1,0 +1,213 @@
+//! A cluster in one process: real services over real gRPC and WebSocket, each on a runtime of its own.
+
+use std::sync::Arc;
+
+use roomcast_client::Pusher;
+use roomcast_registry::{MemoryRegistry, Registry};
+use roomcast_runtime::{
+    Config,
+    config::{Layers, Program},
+};
+use roomcast_store::{MemoryPresence, SqliteRooms};
+use standalone::Hosted;
+
+use crate::{errors, freeze::Frozen};
+
+/// Workers of each service's runtime.
+const WORKERS: usize = 1;
+
+/// Names what to start.
+#[derive(Debug, Clone)]
+pub struct ClusterBuilder {
+    nodes: usize,
+    push_managers: usize,
+    controllers: usize,
+    sets: Vec<String>,
+}
+
+impl ClusterBuilder {
+    /// How many connect-nodes.
+    pub fn nodes(mut self, count: usize) -> Self {
+        self.nodes = count;
+        self
+    }
+
+    /// How many push-managers.
+    pub fn push_managers(mut self, count: usize) -> Self {
+        self.push_managers = count;
+        self
+    }
+
+    /// How many controllers.
+    pub fn controllers(mut self, count: usize) -> Self {
+        self.controllers = count;
+        self
+    }
+
+    /// Sets a configuration key: `path=value`.
+    pub fn set(mut self, assignment: &str) -> Self {
+        self.sets.push(assignment.to_owned());
+        self
+    }
+
+    /// Starts everything and returns when every node takes sessions.
+    pub async fn start(self) -> Cluster {
+        errors::collect();
+        let mut cluster = Cluster {
+            registry: Arc::new(MemoryRegistry::new()),
+            rooms: Arc::new(SqliteRooms::ephemeral().await.expect("SQLite in memory")),
+            presence: Arc::new(MemoryPresence::new()),
+            sets: self.sets,
+            controllers: Vec::new(),
+            push_managers: Vec::new(),
+            nodes: Vec::new(),
+        };
+        for _ in 0..self.controllers {
+            cluster.start_controller().await;
+        }
+        for _ in 0..self.push_managers {
+            cluster.start_push_manager().await;
+        }
+        for _ in 0..self.nodes {
+            cluster.start_node().await;
+        }
+        cluster
+    }
+}
+
+/// The running cluster; what is left of it dies with it. Indexes count from 0 in order of start.
+pub struct Cluster {
+    /// Shared by all services; has controls of its own.
+    pub registry: Arc<MemoryRegistry>,
+    /// The record of rooms.
+    pub rooms: Arc<SqliteRooms>,
+    /// The shared memory; has controls of its own.
+    pub presence: Arc<MemoryPresence>,
+    sets: Vec<String>,
+    controllers: Vec<Option<Hosted<controller_manager::Running>>>,
+    push_managers: Vec<Option<Hosted<push_manager::Running>>>,
+    nodes: Vec<Option<Hosted<connect_node::Running>>>,
+}
+
+impl Cluster {
+    /// One controller, one push-manager, three nodes.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder { nodes: 3, push_managers: 1, controllers: 1, sets: Vec::new() }
+    }
+
+    fn config(&self, name: &str) -> Arc<Config> {
+        let free_ports = [
+            "server.port=0",
+            "server.metrics_port=0",
+            "push_manager.port=0",
+            "push_manager.metrics_port=0",
+            "connect_node.grpc_port=0",
+            "connect_node.http_port=0",
+            "connect_node.metrics_port=0",
+            "connect_node.shards=1",
+        ];
+        let names = ["server.id", "push_manager.id", "connect_node.id"].map(|key| format!("{key}={name}"));
+        let sets = free_ports.map(str::to_owned).into_iter().chain(names).chain(self.sets.clone());
+        Arc::new(Layers::default().with_sets(sets).load(Program::Standalone).expect("the test's settings are valid"))
+    }
+
+    fn registry(&self) -> Arc<dyn Registry> {
+        self.registry.clone()
+    }
+
+    /// Starts one more controller; its index.
+    pub async fn start_controller(&mut self) -> usize {
+        let deps = controller_manager::Deps {
+            config: self.config(&format!("controller-{}", self.controllers.len() + 1)),
+            registry: self.registry(),
+            rooms: self.rooms.clone(),
+            presence: self.presence.clone(),
+        };
+        let hosted = Hosted::start("controller", WORKERS, controller_manager::start(deps)).await;
+        self.controllers.push(Some(hosted.unwrap_or_else(|error| panic!("controller: {error}"))));
+        self.controllers.len() - 1
+    }
+
+    /// Starts one more push-manager; its index.
+    pub async fn start_push_manager(&mut self) -> usize {
+        let config = self.config(&format!("push-manager-{}", self.push_managers.len() + 1));
+        let deps = push_manager::Deps { config, registry: self.registry() };
+        let hosted = Hosted::start("push-manager", WORKERS, push_manager::start(deps)).await;
+        self.push_managers.push(Some(hosted.unwrap_or_else(|error| panic!("push-manager: {error}"))));
+        self.push_managers.len() - 1
+    }
+
+    /// Starts one more node; its index.
+    pub async fn start_node(&mut self) -> usize {
+        let config = self.config(&format!("connect-node-{}", self.nodes.len() + 1));
+        let deps = connect_node::Deps { config, registry: self.registry() };
+        let hosted = Hosted::start("connect-node", WORKERS, connect_node::start(deps)).await;
+        self.nodes.push(Some(hosted.unwrap_or_else(|error| panic!("connect-node: {error}"))));
+        self.nodes.len() - 1
+    }
+
+    /// A controller that was not ended.
+    pub fn controller(&self, index: usize) -> &controller_manager::Running {
+        self.controllers[index].as_ref().expect("was not ended").service()
+    }
+
+    /// A push-manager that was not ended.
+    pub fn push_manager(&self, index: usize) -> &push_manager::Running {
+        self.push_managers[index].as_ref().expect("was not ended").service()
+    }
+
+    /// A node that was not ended.
+    pub fn node(&self, index: usize) -> &connect_node::Running {
+        self.nodes[index].as_ref().expect("was not ended").service()
+    }
+
+    /// `ws://…/ws` of a node.
+    pub fn ws(&self, node: usize) -> String {
+        format!("ws://{}/ws", self.node(node).http_address())
+    }
+
+    /// A client of one push-manager.
+    pub fn pusher(&self, index: usize) -> Pusher {
+        let address = self.push_manager(index).grpc_address().to_string();
+        Pusher::new([address]).expect("host:port")
+    }
+
+    /// Ends a node as `kill -9` does.
+    pub fn kill_node(&mut self, index: usize) {
+        self.nodes[index].take().expect("was not ended").kill();
+    }
+
+    /// Stops a node in order.
+    pub async fn stop_node(&mut self, index: usize) {
+        self.nodes[index].take().expect("was not ended").stop(connect_node::Running::stop).await;
+    }
+
+    /// Ends a controller as `kill -9` does.
+    pub fn kill_controller(&mut self, index: usize) {
+        self.controllers[index].take().expect("was not ended").kill();
+    }
+
+    /// Freezes a push-manager until the guard is dropped.
+    pub fn freeze_push_manager(&self, index: usize) -> Frozen {
+        Frozen::new(self.push_managers[index].as_ref().expect("was not ended").handle(), WORKERS)
+    }
+
+    /// Freezes a node's runtime (lanes, reports) until the guard is dropped; its shards have threads of their own.
+    pub fn freeze_node(&self, index: usize) -> Frozen {
+        Frozen::new(self.nodes[index].as_ref().expect("was not ended").handle(), WORKERS)
+    }
+
+    /// Stops what is left, in order, and fails when any service logged an ERROR.
+    pub async fn finish(mut self) {
+        for node in self.nodes.drain(..).flatten() {
+            node.stop(connect_node::Running::stop).await;
+        }
+        for push_manager in self.push_managers.drain(..).flatten() {
+            push_manager.stop(push_manager::Running::stop).await;
+        }
+        for controller in self.controllers.drain(..).flatten() {
+            controller.stop(controller_manager::Running::stop).await;
+        }
+        errors::assert_none();
+    }
+}

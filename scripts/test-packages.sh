@@ -1,0 +1,23 @@
+#!/bin/sh
+# Installs what the tests use beside Rust, when it is missing: a browser with its driver, and node for the page's module.
+set -eu
+
+missing=""
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v chromedriver >/dev/null 2>&1 || missing="$missing chromium-driver"
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+[ -z "$missing" ] && exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "The tests need:$missing. Install them with this system's package manager." >&2
+    exit 1
+fi
+root=""
+if [ "$(id -u)" -ne 0 ]; then
+    root=sudo
+    command -v sudo >/dev/null 2>&1 || { echo "The tests need:$missing. Install them as root with apt-get." >&2; exit 1; }
+fi
+echo "Installing what the tests need:$missing"
+$root apt-get update -qq
+# shellcheck disable=SC2086 # a list of names
+DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends $missing
