@@ -1,0 +1,1 @@
+//! Accepts connections on the client port and hands each to a shard.

@@ -1,0 +1,1 @@
+//! How full the node is: what the acceptor, the shards and the hub share.

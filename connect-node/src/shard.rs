@@ -1,0 +1,1 @@
+//! Shards: threads that own sockets.
