@@ -1,0 +1,148 @@
+//! Pushes to rooms and users.
+
+use std::time::Duration;
+
+use roomcast_proto::pubsub::{
+    self, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest,
+    push_manager_service_client::PushManagerServiceClient,
+};
+use roomcast_types::{RoomId, UserId};
+use tonic::transport::Channel;
+
+use crate::{
+    content::Content,
+    error::Error,
+    rpc::{CallOptions, REPLY_BYTES_MAX, Servers},
+};
+
+/// Time for a push, all attempts together, unless told otherwise.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How one push is made.
+#[derive(Debug, Clone, Default)]
+pub struct PushOptions {
+    /// Users that do not get this push; at most 1,000.
+    pub exclude_user_ids: Vec<String>,
+    /// Instead of the pusher's own deadline.
+    pub deadline: Option<Duration>,
+    /// W3C trace context that this push belongs to.
+    pub traceparent: Option<String>,
+}
+
+/// Pushes through one of several push-managers, the one that answered last first. Connects on first use; one value
+/// serves any number of tasks.
+///
+/// **When a push is tried again**, at another address if there is one: when no connection could be made, when the
+/// connection closed before the request was written to it, and when a push-manager answered UNAVAILABLE, which it does
+/// only before it accepts. Never after the request went out and no answer came: that push may have been accepted and
+/// the caller gets [`Error::Interrupted`] or [`Error::Deadline`] (see [`Error::is_outcome_unknown`]). So one call
+/// never pushes twice. Each address is tried at most twice (see [`Pusher::attempts_per_address`]).
+pub struct Pusher {
+    servers: Servers,
+    deadline: Duration,
+}
+
+impl Pusher {
+    /// Takes `host:port` addresses of push-managers. Does not connect.
+    pub fn new<A: AsRef<str>>(addresses: impl IntoIterator<Item = A>) -> Result<Self, Error> {
+        Ok(Self { servers: Servers::new(addresses)?, deadline: DEADLINE })
+    }
+
+    /// Time for each push, over all attempts (5 s by default); the push-manager is told what is left of it.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How often an address is tried at most for one push (2 by default, at least 1).
+    pub fn attempts_per_address(mut self, attempts: u32) -> Self {
+        self.servers.set_rounds(attempts);
+        self
+    }
+
+    /// To every session in a room.
+    pub async fn push_to_room(
+        &self,
+        room_id: &str,
+        content: Content,
+        options: &PushOptions,
+    ) -> Result<PushReply, Error> {
+        let message = PushToRoomRequest {
+            room_id: RoomId::new(room_id)?.into(),
+            content: Some(content.into()),
+            options: Some(options.into()),
+        };
+        self.servers
+            .call(message, &self.call_options(options), |channel, request| async move {
+                client(channel).push_to_room(request).await
+            })
+            .await
+    }
+
+    /// To every session of a user. A user without a session is a success that counts OFFLINE.
+    pub async fn push_to_user(
+        &self,
+        user_id: &str,
+        content: Content,
+        options: &PushOptions,
+    ) -> Result<PushReply, Error> {
+        let message = PushToUserRequest {
+            user_id: UserId::new(user_id)?.into(),
+            content: Some(content.into()),
+            options: Some(options.into()),
+        };
+        self.servers
+            .call(message, &self.call_options(options), |channel, request| async move {
+                client(channel).push_to_user(request).await
+            })
+            .await
+    }
+
+    /// To every session of up to 1,000 users.
+    pub async fn push_to_users<U: AsRef<str>>(
+        &self,
+        user_ids: impl IntoIterator<Item = U>,
+        content: Content,
+        options: &PushOptions,
+    ) -> Result<PushReply, Error> {
+        let user_ids = user_ids.into_iter().map(|user_id| UserId::new(user_id).map(String::from));
+        let message = PushToUsersRequest {
+            user_ids: user_ids.collect::<Result<_, _>>()?,
+            content: Some(content.into()),
+            options: Some(options.into()),
+        };
+        self.servers
+            .call(message, &self.call_options(options), |channel, request| async move {
+                client(channel).push_to_users(request).await
+            })
+            .await
+    }
+
+    /// To every session on every node.
+    pub async fn broadcast(&self, content: Content, options: &PushOptions) -> Result<PushReply, Error> {
+        let message = BroadcastRequest { content: Some(content.into()), options: Some(options.into()) };
+        self.servers
+            .call(message, &self.call_options(options), |channel, request| async move {
+                client(channel).broadcast(request).await
+            })
+            .await
+    }
+
+    fn call_options(&self, options: &PushOptions) -> CallOptions {
+        CallOptions {
+            deadline: options.deadline.unwrap_or(self.deadline),
+            traceparent: options.traceparent.clone(),
+            is_idempotent: false,
+        }
+    }
+}
+
+impl From<&PushOptions> for pubsub::PushOptions {
+    fn from(options: &PushOptions) -> Self {
+        Self { exclude_user_ids: options.exclude_user_ids.clone() }
+    }
+}
+
+fn client(channel: Channel) -> PushManagerServiceClient<Channel> {
+    PushManagerServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
+}
