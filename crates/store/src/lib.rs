@@ -3,6 +3,7 @@
 //! Each trait has one conformance suite in [`conformance`], written against the trait alone, so that a further
 //! backend only has to be plugged in.
 
+pub mod conformance;
 pub mod error;
 pub mod memory;
 pub mod presence;
