@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a rule fails by panicking")]
 
-// pub mod presence;
+pub mod presence;
 pub mod rooms;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,97 @@
+//! Rules of the index of each node's sessions.
+
+#![allow(missing_docs, reason = "a rule's name is its contract")]
+
+use roomcast_types::{Incarnation, SessionId};
+
+use super::{Memory, node, room, session, user};
+use crate::presence::{IndexedSession, NodeRef, SLICES, SessionEntry};
+
+fn indexed(node: &NodeRef) -> IndexedSession {
+    IndexedSession {
+        entry: SessionEntry { node: node.clone(), ..session("web", 1) },
+        user_id: user("ann"),
+        user_name: "Ann".to_owned(),
+        rooms: vec![room("r"), room("R")],
+    }
+}
+
+fn in_slice(node: &NodeRef, slice: u8) -> IndexedSession {
+    let mut bytes = *SessionId::random().as_bytes();
+    bytes[0] = slice;
+    let mut session = indexed(node);
+    session.entry.session_id = SessionId::from_bytes(&bytes).unwrap();
+    session
+}
+
+pub async fn nothing_is_known_of_a_life_that_never_reported(memory: &Memory) {
+    let (presence, node) = (&memory.presence, node("n"));
+    assert_eq!(presence.slice_versions(&node).await.unwrap(), None);
+    assert_eq!(presence.indexed(&node, 0).await.unwrap(), []);
+    presence.unindex(&node, SessionId::random()).await.unwrap();
+    presence.forget_node(&node).await.unwrap();
+    assert_eq!(presence.slice_versions(&node).await.unwrap(), None);
+    assert_eq!(presence.indexed_nodes().await.unwrap(), []);
+}
+
+pub async fn slice_versions_never_go_down(memory: &Memory) {
+    let (presence, node) = (&memory.presence, node("n"));
+    presence.set_slice_versions(&node, &[(0, 5), (63, 9)]).await.unwrap();
+    presence.set_slice_versions(&node, &[(0, 4), (63, 10), (1, 1)]).await.unwrap();
+    let versions = presence.slice_versions(&node).await.unwrap().unwrap();
+    assert_eq!((versions[0], versions[1], versions[63]), (5, 1, 10));
+    assert_eq!(versions.iter().sum::<u64>(), 16, "the others are 0");
+}
+
+pub async fn lives_of_a_node_have_their_own_index(memory: &Memory) {
+    let (presence, old) = (&memory.presence, node("n"));
+    let new = NodeRef { incarnation: Incarnation::random(), ..old.clone() };
+    let (of_old, of_new) = (in_slice(&old, 7), in_slice(&new, 7));
+    presence.index(&of_old).await.unwrap();
+    presence.set_slice_versions(&old, &[(7, 5)]).await.unwrap();
+    assert_eq!(presence.slice_versions(&new).await.unwrap(), None);
+    presence.index(&of_new).await.unwrap();
+    presence.set_slice_versions(&new, &[(7, 1)]).await.unwrap();
+    assert_eq!(presence.slice_versions(&new).await.unwrap().unwrap()[7], 1);
+    assert_eq!(presence.indexed(&old, 7).await.unwrap(), [of_old]);
+    assert_eq!(presence.indexed(&new, 7).await.unwrap(), [of_new]);
+    let nodes = presence.indexed_nodes().await.unwrap();
+    assert!(nodes.len() == 2 && nodes.contains(&old) && nodes.contains(&new));
+}
+
+pub async fn a_session_is_indexed_in_its_slice(memory: &Memory) {
+    let (presence, node) = (&memory.presence, node("n"));
+    let sessions: Vec<IndexedSession> = (0..=u8::MAX).map(|byte| in_slice(&node, byte)).collect();
+    for session in &sessions {
+        presence.index(session).await.unwrap();
+    }
+    for slice in 0..SLICES {
+        let found = presence.indexed(&node, slice).await.unwrap();
+        let expected: Vec<_> =
+            sessions.iter().filter(|session| session.entry.session_id.slice() == slice).collect();
+        assert_eq!(found.len(), expected.len());
+        assert!(expected.into_iter().all(|session| found.contains(session)));
+    }
+}
+
+pub async fn a_session_is_indexed_once(memory: &Memory) {
+    let (presence, node) = (&memory.presence, node("n"));
+    let mut session = in_slice(&node, 3);
+    presence.index(&session).await.unwrap();
+    session.rooms = vec![room("s")];
+    session.user_name = "Anna 😀".to_owned();
+    presence.index(&session).await.unwrap();
+    assert_eq!(presence.indexed(&node, 3).await.unwrap(), [session.clone()]);
+    presence.unindex(&node, session.entry.session_id).await.unwrap();
+    assert_eq!(presence.indexed(&node, 3).await.unwrap(), []);
+}
+
+pub async fn a_forgotten_node_is_unknown(memory: &Memory) {
+    let (presence, node) = (&memory.presence, node("n"));
+    presence.index(&in_slice(&node, 3)).await.unwrap();
+    presence.set_slice_versions(&node, &[(3, 5)]).await.unwrap();
+    presence.forget_node(&node).await.unwrap();
+    assert_eq!(presence.slice_versions(&node).await.unwrap(), None);
+    assert_eq!(presence.indexed(&node, 3).await.unwrap(), []);
+    assert_eq!(presence.indexed_nodes().await.unwrap(), []);
+}
