@@ -23,9 +23,11 @@ mod controller;
 mod error;
 mod pusher;
 mod rpc;
+pub mod subscriber;
 
 pub use content::{Content, ContentType};
 pub use controller::Controller;
 pub use error::Error;
 pub use pusher::{PushOptions, Pusher};
 pub use roomcast_proto::pubsub::{NodeCounts, PushReply, Receipt, SessionReceipt, UserReceipt};
+pub use subscriber::{Event, Push, Subscriber};

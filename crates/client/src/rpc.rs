@@ -120,7 +120,7 @@ impl Servers {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );
-            if attempts_left % self.servers.len() == 0 {
+            if attempts_left.is_multiple_of(self.servers.len()) {
                 tokio::time::sleep(ROUND_WAIT.mul_f64(rand::rng().random())).await;
             }
         }

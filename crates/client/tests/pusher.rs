@@ -1,5 +1,7 @@
 //! Pushing over real connections to push-managers that answer as told.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},

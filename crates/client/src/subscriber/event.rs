@@ -1,0 +1,223 @@
+//! What a subscriber tells its application.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use roomcast_types::Fault;
+
+use super::{
+    frame::{PushFrame, position},
+    position::{Log, Position},
+};
+
+/// What happened, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The first session is open.
+    Welcome(Welcome),
+    /// A later session is open, after a loss or a move to another node. Rooms are joined again by themselves.
+    Reconnected(Welcome),
+    /// A room is joined: for the first time, or again on a new session.
+    Joined(Joined),
+    /// A join was refused.
+    JoinFailed {
+        /// The room.
+        room_id: String,
+        /// Why.
+        fault: Fault,
+        /// True: the subscriber asks again by itself. False: the room is no longer wanted.
+        is_retrying: bool,
+    },
+    /// A room was left.
+    Left {
+        /// The room.
+        room_id: String,
+        /// LEFT, KICKED, EVICTED or ROOM_DELETED.
+        reason: String,
+    },
+    /// A message. Each is handed over once.
+    Push(Push),
+    /// Messages may be missing.
+    Gap {
+        /// The room; `None` for messages to the user.
+        room_id: Option<String>,
+        /// Where the log stands now, when it is known.
+        position: Option<Position>,
+    },
+    /// The node refused something that is no join or leave.
+    Refused(Fault),
+    /// The connection was lost, or could not be made.
+    Disconnected {
+        /// The close code; 1006 without one.
+        code: u16,
+        /// In words.
+        reason: String,
+        /// When the next attempt is made.
+        retry_in: Duration,
+    },
+    /// The last event: no more connections are made.
+    Closed {
+        /// The close code; `None` when the node refused the request before a session was open.
+        code: Option<u16>,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// A session that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// 32 hexadecimal digits, fresh for each session.
+    pub session_id: String,
+    /// The node that holds it.
+    pub node_id: String,
+    /// As the node understood it.
+    pub user_id: String,
+    /// The same on each reconnect.
+    pub client_id: String,
+    /// The address connected to.
+    pub url: String,
+}
+
+/// A room that is joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The room.
+    pub room_id: String,
+    /// Users with a seat.
+    pub members: u64,
+    /// What became of the messages between the last session and this one.
+    pub continuity: Continuity,
+}
+
+/// Whether anything is missing before a `Joined`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    /// The first join.
+    First,
+    /// Joined on the new session before the old one ended.
+    Unbroken,
+    /// The missed messages follow.
+    Recovered,
+    /// Messages were missed; a `Gap` follows.
+    Lost,
+    /// The room keeps no log: messages may have been missed.
+    Unknown,
+}
+
+/// Whom a push was for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The members of a room.
+    Room(String),
+    /// This user.
+    User,
+    /// Everyone.
+    All,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Push {
+    /// Names the message.
+    pub message_id: String,
+    /// Whom it was for.
+    pub target: Target,
+    /// TEXT, AUDIO, TRANSLATION, SYSTEM, STATE, or a word of a later version.
+    pub content_type: String,
+    /// What was said.
+    pub payload: Payload,
+    /// The publisher's own time, milliseconds since 1970.
+    pub timestamp: i64,
+    /// When the push-manager accepted it, milliseconds since 1970.
+    pub accepted_at_ms: i64,
+    /// Its place in the log, when there is one.
+    pub position: Option<Position>,
+    /// W3C trace context, when the push is traced.
+    pub traceparent: Option<String>,
+}
+
+/// Text or bytes: the publisher's choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+impl Payload {
+    /// The bytes of either.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// The text; `None` for bytes that are not UTF-8.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Binary(bytes) => std::str::from_utf8(bytes).ok(),
+        }
+    }
+}
+
+impl Push {
+    /// `None` for a frame that breaks the protocol: an unknown target, or a payload that is no base64.
+    pub(super) fn read(frame: PushFrame) -> Option<Self> {
+        let target = match (frame.target.as_str(), frame.room_id) {
+            ("room", Some(room_id)) => Target::Room(room_id),
+            ("user", _) => Target::User,
+            ("all", _) => Target::All,
+            _ => return None,
+        };
+        let payload = match (frame.content.data, frame.content.data_base64) {
+            (Some(text), _) => Payload::Text(text),
+            (None, Some(base64)) => Payload::Binary(BASE64_STANDARD.decode(base64).ok()?.into()),
+            (None, None) => Payload::Text(String::new()),
+        };
+        Some(Self {
+            message_id: frame.message_id,
+            target,
+            content_type: frame.content.content_type,
+            payload,
+            timestamp: frame.content.timestamp,
+            accepted_at_ms: frame.timestamp_ms,
+            position: position(&frame.epoch, frame.offset),
+            traceparent: frame.traceparent,
+        })
+    }
+
+    /// The log whose position this message moves.
+    pub(super) fn log(&self) -> Option<Log> {
+        match &self.target {
+            Target::Room(room_id) => Some(Log::Room(room_id.clone())),
+            Target::User => Some(Log::Own),
+            Target::All => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subscriber::frame::ContentFrame;
+
+    #[test]
+    fn bytes_are_decoded_and_text_is_kept() {
+        let content = ContentFrame { data_base64: Some("/wA=".into()), ..ContentFrame::default() };
+        let frame = PushFrame { target: "all".into(), content, ..PushFrame::default() };
+        let push = Push::read(frame.clone()).unwrap();
+        assert_eq!((push.payload.as_bytes(), push.payload.as_text()), (&[0xff, 0][..], None));
+
+        let content = ContentFrame { data: Some("ü".into()), ..ContentFrame::default() };
+        let push = Push::read(PushFrame { content, ..frame.clone() }).unwrap();
+        assert_eq!(push.payload.as_text(), Some("ü"));
+
+        let content = ContentFrame { data_base64: Some("?".into()), ..ContentFrame::default() };
+        assert_eq!(Push::read(PushFrame { content, ..frame }), None);
+    }
+}
