@@ -1,15 +1,16 @@
 //! Admission: gives seats in one room, one transaction for all requests that came together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use roomcast_types::{RoomId, StoreTime};
+use roomcast_types::{RoomId, StoreTime, UserId};
 use sqlx::SqliteConnection;
 
 use super::{
     SqliteRooms,
-    fault::{BACKEND, failed, unreadable},
+    fault::{BACKEND, failed},
     room,
-    row::{self, room_columns, unsigned},
+    row::{self, json, room_columns, unsigned},
+    seat,
 };
 use crate::{
     error::{Error, Result},
@@ -51,7 +52,8 @@ async fn try_admit(
 ) -> Result<Option<Admission>> {
     let mut transaction = super::begin(connection).await?;
     let Some((found, version)) = lock(&mut transaction, room).await? else { return Ok(None) };
-    let holders = holders(&mut transaction, room, requests).await?;
+    let users: Vec<&str> = requests.iter().map(|request| request.user_id.as_str()).collect();
+    let holders = seat::versions(&mut transaction, room, &users).await?;
     let decision = decide(requests, &holders, &found);
     let members = found.members + decision.new_seats;
     if !decision.seats.is_empty() {
@@ -80,25 +82,6 @@ async fn lock(connection: &mut SqliteConnection, room: &RoomId) -> Result<Option
     }
 }
 
-/// Who of those that ask holds a seat already.
-async fn holders(
-    connection: &mut SqliteConnection,
-    room: &RoomId,
-    requests: &[SeatRequest],
-) -> Result<HashSet<String>> {
-    let users: Vec<&str> = requests.iter().map(|request| request.user_id.as_str()).collect();
-    let found = sqlx::query(
-        "SELECT user_id FROM room_users WHERE room_id = ?1 AND left_at IS NULL \
-         AND user_id IN (SELECT CAST(value AS BLOB) FROM json_each(?2))",
-    )
-    .bind(room.as_str().as_bytes())
-    .bind(json(&users)?)
-    .fetch_all(connection)
-    .await
-    .map_err(failed("read the seats of users"))?;
-    found.iter().map(|found| Ok(row::user_id(found)?.as_str().to_owned())).collect()
-}
-
 struct Decision<'a> {
     /// One per request.
     admitted: Vec<bool>,
@@ -108,7 +91,7 @@ struct Decision<'a> {
     new_seats: u64,
 }
 
-fn decide<'a>(requests: &'a [SeatRequest], holders: &HashSet<String>, room: &RoomRow) -> Decision<'a> {
+fn decide<'a>(requests: &'a [SeatRequest], holders: &HashMap<UserId, u64>, room: &RoomRow) -> Decision<'a> {
     let free = u64::from(room.card.max_users).saturating_sub(room.members);
     let mut answers: HashMap<&str, bool> = HashMap::with_capacity(requests.len());
     let mut decision =
@@ -116,7 +99,7 @@ fn decide<'a>(requests: &'a [SeatRequest], holders: &HashSet<String>, room: &Roo
     for request in requests {
         let user = request.user_id.as_str();
         let is_admitted = *answers.entry(user).or_insert_with(|| {
-            let is_holder = holders.contains(user);
+            let is_holder = holders.contains_key(user);
             let is_admitted = is_holder || decision.new_seats < free;
             if is_admitted {
                 decision.seats.push((user, &request.user_name));
@@ -165,9 +148,4 @@ async fn write_members(connection: &mut SqliteConnection, room: &RoomId, members
         .await
         .map_err(failed("count seats"))?;
     Ok(())
-}
-
-/// One parameter for a batch of any size: the statement stays the same and prepared.
-fn json(values: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(values).map_err(|error| unreadable("name the users", error))
 }

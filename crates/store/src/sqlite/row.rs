@@ -81,3 +81,8 @@ fn parse_membership(word: &str) -> Result<Membership> {
         other => Err(unreadable("read a membership", format!("{other:?} is not a membership"))),
     }
 }
+
+/// Values as one parameter: a batch of any size is the same statement, and stays prepared.
+pub(super) fn json(values: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(values).map_err(|error| unreadable("write a batch as JSON", error))
+}

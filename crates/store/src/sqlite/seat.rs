@@ -1,11 +1,13 @@
 //! Statements on seats, except admission.
 
+use std::collections::{BTreeSet, HashMap};
+
 use roomcast_types::{RoomId, StoreTime, UserId};
 use sqlx::SqliteConnection;
 
 use super::{
-    fault::{failed, unreadable},
-    row,
+    fault::failed,
+    row::{self, json, unsigned},
 };
 use crate::{error::Result, rooms::SeatRow};
 
@@ -52,36 +54,68 @@ pub(super) async fn release(
     seats: &[(UserId, Option<u64>)],
     now: StoreTime,
 ) -> Result<u64> {
-    let wanted: Vec<(&str, Option<u64>)> =
-        seats.iter().map(|(user, version)| (user.as_str(), *version)).collect();
-    let wanted = serde_json::to_string(&wanted).map_err(|error| unreadable("name the seats", error))?;
     let mut transaction = super::begin(connection).await?;
-    let released = sqlx::query(
-        "UPDATE room_users SET left_at = ?2 \
-         FROM (SELECT CAST(value ->> 0 AS BLOB) AS user_id, value ->> 1 AS version FROM json_each(?3)) AS wanted \
-         WHERE room_users.room_id = ?1 AND room_users.user_id = wanted.user_id AND room_users.left_at IS NULL \
-         AND (wanted.version IS NULL OR wanted.version = room_users.seat_version)",
+    let users: Vec<&str> = seats.iter().map(|(user, _)| user.as_str()).collect();
+    let versions = versions(&mut transaction, room, &users).await?;
+    let goes = |user: &UserId, wanted: Option<u64>| {
+        let found = versions.get(user);
+        found.is_some_and(|found| wanted.is_none_or(|wanted| wanted == *found))
+    };
+    let going = seats.iter().filter(|(user, wanted)| goes(user, *wanted));
+    // A set, because a user that is named twice goes once.
+    let going: BTreeSet<&str> = going.map(|(user, _)| user.as_str()).collect();
+    if going.is_empty() {
+        return Ok(0);
+    }
+    write_left(&mut transaction, room, &going, now).await?;
+    super::commit(transaction).await?;
+    Ok(going.len() as u64)
+}
+
+/// Who of these users holds a seat, and which version of it.
+pub(super) async fn versions(
+    connection: &mut SqliteConnection,
+    room: &RoomId,
+    users: &[&str],
+) -> Result<HashMap<UserId, u64>> {
+    let found = sqlx::query(
+        "SELECT user_id, seat_version FROM room_users WHERE room_id = ?1 AND left_at IS NULL \
+         AND user_id IN (SELECT CAST(value AS BLOB) FROM json_each(?2))",
+    )
+    .bind(room.as_str().as_bytes())
+    .bind(json(&users)?)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("read the seats of users"))?;
+    found.iter().map(|found| Ok((row::user_id(found)?, unsigned(found, "seat_version")?))).collect()
+}
+
+/// Every one of these users holds a seat.
+async fn write_left(
+    connection: &mut SqliteConnection,
+    room: &RoomId,
+    users: &BTreeSet<&str>,
+    now: StoreTime,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE room_users SET left_at = ?2 WHERE room_id = ?1 AND left_at IS NULL \
+         AND user_id IN (SELECT CAST(value AS BLOB) FROM json_each(?3))",
     )
     .bind(room.as_str().as_bytes())
     .bind(now.as_millis())
-    .bind(wanted)
-    .execute(&mut *transaction)
+    .bind(json(users)?)
+    .execute(&mut *connection)
     .await
-    .map_err(failed("release seats"))?
-    .rows_affected();
-    if released == 0 {
-        return Ok(0);
-    }
+    .map_err(failed("release seats"))?;
     sqlx::query(
         "UPDATE rooms SET members = members - ?2, empty_since = CASE WHEN members = ?2 THEN ?3 END \
          WHERE room_id = ?1",
     )
     .bind(room.as_str().as_bytes())
-    .bind(released as i64)
+    .bind(users.len() as i64)
     .bind(now.as_millis())
-    .execute(&mut *transaction)
+    .execute(connection)
     .await
     .map_err(failed("count released seats"))?;
-    super::commit(transaction).await?;
-    Ok(released)
+    Ok(())
 }
