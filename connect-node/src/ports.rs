@@ -139,6 +139,8 @@ pub enum LeftReason {
 pub enum CloseCode {
     /// Protocol error found by the WebSocket layer.
     Protocol = 1002,
+    /// A text frame that is not UTF-8.
+    InvalidData = 1007,
     /// Too many malformed frames.
     Policy = 1008,
     /// A frame over the size limit.
@@ -315,5 +317,11 @@ impl Shards {
             Some(mailbox) => mailbox.send(command).await.is_ok(),
             None => false,
         }
+    }
+
+    /// A place in one shard's mailbox, waiting for it: what is sent through it comes behind everything sent before and
+    /// does not wait any more. `None` when the shard has ended.
+    pub async fn reserve(&self, shard: u16) -> Option<mpsc::Permit<'_, ToShard>> {
+        self.mailboxes.get(usize::from(shard))?.reserve().await.ok()
     }
 }

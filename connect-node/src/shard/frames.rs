@@ -1,0 +1,186 @@
+//! What clients say: reading the socket, and acting on each frame.
+
+use bytes::Bytes;
+use roomcast_types::{Code, Fault, RoomId};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{
+    session::{Broken, Closing, Phase, Seat},
+    state::Shard,
+};
+use crate::{
+    ports::{CloseCode, SessionKey},
+    wire::{self, BadFrame, ClientFrame},
+};
+
+/// Code for a close frame without one.
+const NO_CODE: u16 = 1005;
+
+impl Shard {
+    /// Reads the socket once and acts on what came.
+    pub(super) fn read(&mut self, key: SessionKey) {
+        self.flow.refresh();
+        let mut scratch = self.take_scratch();
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match session.stream.try_read(&mut scratch) {
+            Ok(0) => self.finish(key, None),
+            Ok(read) => {
+                session.heard();
+                if !matches!(session.phase, Phase::Closing(Closing { discards: true, .. })) {
+                    self.take_input(key, &scratch[..read]);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => self.finish(key, None),
+        }
+        self.scratch = scratch;
+    }
+
+    /// Acts on every frame that is complete with this input.
+    pub(super) fn take_input(&mut self, key: SessionKey, mut input: &[u8]) {
+        while let Some(session) = self.sessions.get_mut(key)
+            && let Some(message) = session.next_message(&mut input, &mut self.flow)
+        {
+            match message {
+                Ok(Message::Close(close)) => {
+                    return self.peer_closed(key, close.map_or(NO_CODE, |close| close.code.into()));
+                }
+                Err(Broken::Closed) => return self.peer_closed(key, NO_CODE),
+                Err(Broken::TooBig) => return self.close(key, CloseCode::TooBig, true),
+                Err(Broken::NotText) => return self.close(key, CloseCode::InvalidData, true),
+                Err(Broken::Protocol) => return self.close(key, CloseCode::Protocol, true),
+                Ok(_) if !session.is_open() => {}
+                Ok(Message::Text(text)) => self.client_frame(key, wire::parse(&text)),
+                Ok(Message::Binary(_)) => {
+                    let message = "a binary frame; this protocol has text frames only";
+                    self.client_frame(key, Err(BadFrame::malformed(None, message)));
+                }
+                // Their answers are queued by the WebSocket layer; a flood of them must not pile up unread.
+                Ok(_) if !session.is_within_limits(&self.flow) => {
+                    self.flush(key);
+                    if self.sessions.get(key).is_some_and(|session| !session.is_within_limits(&self.flow)) {
+                        return self.close(key, CloseCode::TooSlow, false);
+                    }
+                }
+                Ok(_) => {}
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.queue_control(&mut self.flow);
+            self.flush(key);
+        }
+    }
+
+    fn client_frame(&mut self, key: SessionKey, frame: Result<ClientFrame, BadFrame>) {
+        let config = self.flow.config.clone();
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Err(wait) = session.meter.take(self.flow.now, config.frames_per_second, config.frames_burst) {
+            self.metrics.frames_in.limited.increment(1);
+            let id = match &frame {
+                Ok(frame) => frame.id(),
+                Err(bad) => bad.id,
+            };
+            return self.refuse(key, id, None, &rate_limited(&config, wait));
+        }
+        let counts = &self.metrics.frames_in;
+        match frame {
+            Ok(ClientFrame::Join { id, room, since }) => {
+                counts.join.increment(1);
+                self.join(key, id, room, since);
+            }
+            Ok(ClientFrame::Leave { id, room }) => {
+                counts.leave.increment(1);
+                self.leave(key, id, room);
+            }
+            Ok(ClientFrame::Ack) => counts.ack.increment(1),
+            Ok(ClientFrame::Ping { id }) => {
+                counts.ping.increment(1);
+                self.send(key, wire::pong_frame(id));
+            }
+            Ok(ClientFrame::Publish { id, room }) => {
+                counts.publish.increment(1);
+                let fault = Fault::new(Code::Forbidden, "this room takes no messages from clients");
+                self.refuse(key, id, room.as_ref(), &fault);
+            }
+            Err(bad) => {
+                counts.bad.increment(1);
+                self.bad_frame(key, &bad);
+            }
+        }
+    }
+
+    fn bad_frame(&mut self, key: SessionKey, bad: &BadFrame) {
+        self.refuse(key, bad.id, None, &bad.fault);
+        let limit = self.config().bad_frames_per_minute;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if bad.is_malformed && !session.meter.tolerates_bad(self.flow.now, limit) {
+            self.close(key, CloseCode::Policy, true);
+        }
+    }
+
+    fn refuse(&mut self, key: SessionKey, id: Option<u64>, room: Option<&RoomId>, fault: &Fault) {
+        let frame: Bytes = wire::error_frame(id, room, fault);
+        self.send(key, frame);
+    }
+
+    /// Asks the hub for a place in a room.
+    pub(super) fn join(&mut self, key: SessionKey, id: Option<u64>, room: RoomId, since: bool) {
+        let rooms_max = self.config().rooms_max;
+        let known = self.rooms.find(&room);
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
+        let place = session.seats.iter().position(|seat| Some(seat.room) == known);
+        let is_wanted = place.is_some_and(|place| session.seats[place].is_wanted);
+        if !is_wanted && session.seats.iter().filter(|seat| seat.is_wanted).count() >= rooms_max {
+            let message = format!("a session may be in {rooms_max} rooms; leave one first");
+            return self.refuse(key, id, Some(&room), &Fault::new(Code::TooManyRooms, message));
+        }
+        let place = place.unwrap_or_else(|| {
+            let at = self.rooms.obtain(&room);
+            self.rooms.seat_taken(at);
+            session.seats.push(Seat {
+                room: at,
+                position: None,
+                unanswered: 0,
+                is_wanted: true,
+                since: None,
+            });
+            session.seats.len() - 1
+        });
+        let seat = &mut session.seats[place];
+        seat.is_wanted = true;
+        seat.unanswered = seat.unanswered.saturating_add(1);
+        if since {
+            seat.since = Some(id);
+        }
+        self.hub.join(key, id, room);
+    }
+
+    /// Takes the session out of a room at once; the hub's answer brings `left`.
+    fn leave(&mut self, key: SessionKey, id: Option<u64>, room: RoomId) {
+        let known = self.rooms.find(&room);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let seat = session.seats.iter_mut().find(|seat| Some(seat.room) == known && seat.is_wanted);
+        let Some(seat) = seat else {
+            let fault = Fault::new(Code::NotJoined, "the session is not in this room");
+            return self.refuse(key, id, Some(&room), &fault);
+        };
+        seat.is_wanted = false;
+        seat.unanswered = seat.unanswered.saturating_add(1);
+        let (at, position) = (seat.room, seat.position.take());
+        if let Some(position) = position {
+            self.vacate(at, position);
+        }
+        self.hub.leave(key, id, room);
+    }
+}
+
+fn rate_limited(config: &super::Config, wait: std::time::Duration) -> Fault {
+    Fault {
+        code: Code::RateLimited,
+        message: format!(
+            "more than {} frames a second, {} at once; this one was not acted on",
+            config.frames_per_second, config.frames_burst
+        ),
+        retry_after: Some(wait),
+    }
+}

@@ -1,0 +1,118 @@
+//! Who is in which room on this shard: acting on the hub's answers, each in the order of its room.
+
+use roomcast_types::Fault;
+
+use super::{rooms::RoomItem, state::Shard};
+use crate::{
+    ports::{LeftReason, SessionKey},
+    wire,
+};
+
+impl Shard {
+    /// Acts on an item of a room that is no delivery.
+    pub(super) fn room_item(&mut self, room: u32, item: RoomItem) {
+        match item {
+            RoomItem::Joined { session, request, members } => self.joined(room, session, request, members),
+            RoomItem::JoinRefused { session, request, fault } => {
+                self.join_refused(room, session, request, &fault);
+            }
+            RoomItem::Left { session, request, reason } => self.left(room, session, request, reason),
+            RoomItem::Deleted => self.room_deleted(room),
+            RoomItem::Deliver(_) => debug_assert!(false, "deliveries are walked"),
+        }
+    }
+
+    /// The session becomes a member and hears `joined` in one step: pushes of the room come behind it.
+    fn joined(&mut self, room: u32, key: SessionKey, request: Option<u64>, members: u64) {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
+        // Without a seat the session was taken out of the room while the hub answered: it hears that instead.
+        let Some(seat) = session.seats.iter_mut().find(|seat| seat.room == room) else { return };
+        seat.unanswered = seat.unanswered.saturating_sub(1);
+        let recovered = seat.since.take_if(|since| *since == request).map(|_| false);
+        let room = self.rooms.get_mut(room);
+        if seat.is_wanted && seat.position.is_none() {
+            seat.position = Some(room.add(key.slot));
+        }
+        let frame = wire::joined_frame(request, &room.id, members, recovered);
+        self.send(key, frame);
+    }
+
+    fn join_refused(&mut self, room: u32, key: SessionKey, request: Option<u64>, fault: &Fault) {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
+        if let Some(seat) = session.seats.iter_mut().find(|seat| seat.room == room) {
+            seat.unanswered = seat.unanswered.saturating_sub(1);
+            seat.since.take_if(|since| *since == request);
+            if seat.unanswered == 0 && seat.position.is_none() {
+                seat.is_wanted = false;
+            }
+        }
+        let frame = wire::error_frame(request, Some(&self.rooms.get(room).id), fault);
+        self.forget_seat(room, key);
+        self.send(key, frame);
+    }
+
+    fn left(&mut self, room: u32, key: SessionKey, request: Option<u64>, reason: LeftReason) {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
+        let mut position = None;
+        if let Some(seat) = session.seats.iter_mut().find(|seat| seat.room == room) {
+            position = seat.position.take();
+            if reason == LeftReason::Left {
+                seat.unanswered = seat.unanswered.saturating_sub(1);
+            }
+            if seat.unanswered == 0 {
+                seat.is_wanted = false;
+            }
+        }
+        if let Some(position) = position {
+            self.vacate(room, position);
+        }
+        let frame = wire::left_frame(request, &self.rooms.get(room).id, reason);
+        self.forget_seat(room, key);
+        self.send(key, frame);
+    }
+
+    fn room_deleted(&mut self, room: u32) {
+        let slots: Vec<u32> = self.rooms.get(room).members().collect();
+        for slot in slots {
+            if let Some(key) = self.key_in_slot(slot) {
+                self.left(room, key, None, LeftReason::RoomDeleted);
+            }
+        }
+    }
+
+    /// The session in a slot, by name.
+    pub(super) fn key_in_slot(&mut self, slot: u32) -> Option<SessionKey> {
+        let generation = self.sessions.in_slot(slot)?.generation;
+        Some(SessionKey { shard: self.index, slot, generation })
+    }
+
+    /// Gives up a seat to which nothing refers any more.
+    fn forget_seat(&mut self, room: u32, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let unused = session.seats.iter().position(|seat| {
+            seat.room == room && !seat.is_wanted && seat.unanswered == 0 && seat.position.is_none()
+        });
+        if let Some(place) = unused {
+            session.seats.swap_remove(place);
+            if session.seats.is_empty() {
+                session.seats = Vec::new();
+            }
+            self.rooms.seat_left(room);
+        }
+    }
+
+    /// Takes a member's place in a room, and tells the one who took it over.
+    pub(super) fn vacate(&mut self, room: u32, position: u32) {
+        if let Some(moved) = self.rooms.get_mut(room).remove(position) {
+            self.moved(room, moved);
+        }
+    }
+
+    /// A member has another place now.
+    pub(super) fn moved(&mut self, room: u32, moved: super::rooms::Moved) {
+        let seats = self.sessions.in_slot(moved.slot).map(|session| &mut session.seats);
+        if let Some(seat) = seats.and_then(|seats| seats.iter_mut().find(|seat| seat.room == room)) {
+            seat.position = Some(moved.position);
+        }
+    }
+}

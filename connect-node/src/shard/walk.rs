@@ -1,0 +1,451 @@
+//! The walk: commands of the mailbox in their order, deliveries to many members in slices.
+//!
+//! Every room has a backlog, and so have the pushes to users and those to all: within a backlog the order of the
+//! mailbox holds, and messages that wait together are walked together, so that each member gets all of them in one
+//! system call. A walk gives way after a slice, to other backlogs and never to the next item of its own.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    io::IoSlice,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use roomcast_types::{RoomId, UserId};
+
+use super::{
+    flow::Flow,
+    out::{Frame, SLICES_MAX},
+    rooms::RoomItem,
+    session::{SentEnd, Session},
+    state::Shard,
+};
+use crate::ports::{CloseCode, Counts, Delivery, DeliveryTarget, SessionKey, Tally, TargetOutcome, ToShard};
+
+/// Targets between two looks at other work, and the time after which the look comes earlier.
+const SLICE_TARGETS: usize = 256;
+const SLICE_TIME: Duration = Duration::from_millis(1);
+/// Targets between two looks at the clock.
+const CLOCK_TARGETS: usize = 32;
+/// Commands taken out of the mailbox and not done; more wait in the mailbox, whose bound the senders feel.
+const ITEMS_MAX: usize = 1024;
+
+/// A message that waits for its walk.
+#[derive(Debug)]
+pub(super) struct Message {
+    frame: Rc<Frame>,
+    exclude: Exclude,
+    tally: Arc<Tally>,
+}
+
+type Exclude = Option<Arc<HashSet<UserId>>>;
+
+/// A walk through a room, or through all sessions, with messages that all its targets get together.
+#[derive(Debug)]
+pub(super) struct Walk {
+    batch: Batch,
+    next: usize,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Batch {
+    frames: Vec<Rc<Frame>>,
+    excludes: Vec<Exclude>,
+    has_excludes: bool,
+    tallies: Vec<Arc<Tally>>,
+    counts: Vec<Counts>,
+    /// Targets that got every message written at once: part of each message's counts at the end.
+    all_written: u64,
+}
+
+/// A walk through a list of sessions.
+#[derive(Debug)]
+struct ListWalk {
+    message: Message,
+    counts: Counts,
+    sessions: Vec<(SessionKey, u32)>,
+    next: usize,
+    began: Instant,
+}
+
+impl Walk {
+    fn new(messages: Vec<Message>) -> Self {
+        let counts = vec![Counts::default(); messages.len()];
+        let has_excludes = messages.iter().any(|message| message.exclude.is_some());
+        let mut batch =
+            Batch { frames: vec![], excludes: vec![], has_excludes, tallies: vec![], counts, all_written: 0 };
+        for Message { frame, exclude, tally } in messages {
+            batch.frames.push(frame);
+            batch.excludes.push(exclude);
+            batch.tallies.push(tally);
+        }
+        Self { batch, next: 0, began: Instant::now() }
+    }
+}
+
+/// A backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Room(u32),
+    Users,
+    All,
+}
+
+/// What the shard has to do.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    /// Backlogs with work, each once, in turn.
+    queue: VecDeque<Source>,
+    users: VecDeque<ListWalk>,
+    all: VecDeque<Message>,
+    all_walk: Option<Walk>,
+    /// A command that takes effect behind everything before it; nothing more is taken in until it has.
+    barrier: Option<Barrier>,
+    items: usize,
+}
+
+#[derive(Debug)]
+enum Barrier {
+    Close { session: SessionKey, code: CloseCode },
+    Stop,
+}
+
+impl Agenda {
+    /// Whether another command may be taken in.
+    pub(super) fn has_room(&self) -> bool {
+        self.barrier.is_none() && self.items < ITEMS_MAX
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.queue.is_empty() && self.barrier.is_none()
+    }
+}
+
+/// How much of a slice is left.
+struct Slice {
+    targets: usize,
+    unclocked: usize,
+    began: Instant,
+}
+
+impl Slice {
+    fn new() -> Self {
+        Self { targets: SLICE_TARGETS, unclocked: CLOCK_TARGETS, began: Instant::now() }
+    }
+
+    fn count(&mut self) {
+        self.targets = self.targets.saturating_sub(1);
+        self.unclocked -= 1;
+        if self.unclocked == 0 {
+            self.unclocked = CLOCK_TARGETS;
+            if self.began.elapsed() >= SLICE_TIME {
+                self.targets = 0;
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.targets == 0
+    }
+}
+
+/// What one session gets of a batch; says whether the session goes on.
+fn deliver(
+    session: &mut Session,
+    slot: u32,
+    batch: &mut Batch,
+    frames: &[Rc<Frame>],
+    slices: &[IoSlice<'_>],
+    flow: &mut Flow,
+) -> SentEnd {
+    if batch.has_excludes && batch.excludes.iter().any(|exclude| is_excluded(exclude, &session.user_id)) {
+        return deliver_some(session, slot, batch, frames, flow);
+    }
+    let sent = session.send(frames, slices, slot, flow);
+    if sent.written == frames.len() {
+        batch.all_written += 1;
+        return SentEnd::Complete;
+    }
+    for (index, counts) in batch.counts.iter_mut().enumerate() {
+        counts.add(sent.outcome(index));
+    }
+    sent.end
+}
+
+/// As [`deliver`], for a session that some of the messages leave out.
+fn deliver_some(
+    session: &mut Session,
+    slot: u32,
+    batch: &mut Batch,
+    frames: &[Rc<Frame>],
+    flow: &mut Flow,
+) -> SentEnd {
+    let is_for = |index: &usize| !is_excluded(&batch.excludes[*index], &session.user_id);
+    let (wanted, excluded): (Vec<usize>, Vec<usize>) = (0..frames.len()).partition(is_for);
+    for index in excluded {
+        batch.counts[index].add(TargetOutcome::Filtered);
+    }
+    let frames: Vec<_> = wanted.iter().map(|index| frames[*index].clone()).collect();
+    if frames.is_empty() {
+        return SentEnd::Complete;
+    }
+    let slices: Vec<_> = frames.iter().map(|frame| IoSlice::new(&frame.0)).collect();
+    let sent = session.send(&frames, &slices, slot, flow);
+    for (order, index) in wanted.into_iter().enumerate() {
+        batch.counts[index].add(sent.outcome(order));
+    }
+    sent.end
+}
+
+fn is_excluded(exclude: &Exclude, user: &UserId) -> bool {
+    exclude.as_ref().is_some_and(|users| users.contains(user))
+}
+
+/// The deliveries at the head of a backlog, as many as one system call takes.
+fn take_deliveries(backlog: &mut VecDeque<RoomItem>) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while messages.len() < SLICES_MAX
+        && let Some(RoomItem::Deliver(message)) =
+            backlog.pop_front_if(|item| matches!(item, RoomItem::Deliver(_)))
+    {
+        messages.push(message);
+    }
+    messages
+}
+
+impl Shard {
+    /// Takes a command of the mailbox in. `Accept` is the caller's.
+    pub(super) fn take_command(&mut self, command: ToShard) {
+        match command {
+            ToShard::Accept(_) => debug_assert!(false, "connections are accepted outside"),
+            ToShard::Welcome(session) => self.welcome(session),
+            ToShard::Joined { session, request, room, members } => {
+                self.queue_item(&room, RoomItem::Joined { session, request, members });
+            }
+            ToShard::JoinRefused { session, request, room, fault } => {
+                self.queue_item(&room, RoomItem::JoinRefused { session, request, fault });
+            }
+            ToShard::Left { session, request, room, reason } => {
+                self.queue_item(&room, RoomItem::Left { session, request, reason });
+            }
+            ToShard::RoomDeleted(room) => self.queue_item(&room, RoomItem::Deleted),
+            ToShard::Close { session, code } => self.agenda.barrier = Some(Barrier::Close { session, code }),
+            ToShard::Stop => self.agenda.barrier = Some(Barrier::Stop),
+            ToShard::Deliver(delivery) => self.queue_delivery(delivery),
+        }
+    }
+
+    fn queue_delivery(&mut self, delivery: Delivery) {
+        let Delivery { frame, target, exclude, tally } = delivery;
+        let exclude = exclude.filter(|users| !users.is_empty());
+        let message = Message { frame: Rc::new(Frame(frame)), exclude, tally };
+        let agenda = &mut self.agenda;
+        match target {
+            DeliveryTarget::Room(room) => match self.rooms.find(&room) {
+                Some(_) => self.queue_item(&room, RoomItem::Deliver(message)),
+                // The last member left between the hub's look and now.
+                None => message.tally.report(Counts::default()),
+            },
+            DeliveryTarget::Sessions(sessions) => {
+                let counts = Counts { sessions: Vec::with_capacity(sessions.len()), ..Counts::default() };
+                let began = Instant::now();
+                agenda.users.push_back(ListWalk { message, counts, sessions, next: 0, began });
+                agenda.items += 1;
+                if agenda.users.len() == 1 {
+                    agenda.queue.push_back(Source::Users);
+                }
+            }
+            DeliveryTarget::All => {
+                agenda.all.push_back(message);
+                agenda.items += 1;
+                if agenda.all.len() == 1 && agenda.all_walk.is_none() {
+                    agenda.queue.push_back(Source::All);
+                }
+            }
+        }
+    }
+
+    fn queue_item(&mut self, room: &RoomId, item: RoomItem) {
+        let at = self.rooms.obtain(room);
+        let room = self.rooms.get_mut(at);
+        room.backlog.push_back(item);
+        self.agenda.items += 1;
+        if !std::mem::replace(&mut room.is_queued, true) {
+            self.agenda.queue.push_back(Source::Room(at));
+        }
+    }
+
+    /// Works for one slice.
+    pub(super) fn work(&mut self) {
+        let mut slice = Slice::new();
+        while let Some(source) = self.agenda.queue.pop_front() {
+            let has_more = match source {
+                Source::Room(room) => self.work_room(room, &mut slice),
+                Source::Users => self.work_users(&mut slice),
+                Source::All => self.work_all(&mut slice),
+            };
+            if has_more {
+                self.agenda.queue.push_back(source);
+            }
+            if slice.is_over() {
+                return;
+            }
+        }
+        match self.agenda.barrier.take() {
+            Some(Barrier::Close { session, code }) => self.close(session, code, false),
+            Some(Barrier::Stop) => self.stop(),
+            None => {}
+        }
+    }
+
+    /// One item, or one slice of a walk; says whether the room has more to do.
+    fn work_room(&mut self, at: u32, slice: &mut Slice) -> bool {
+        let room = self.rooms.get_mut(at);
+        let walk = room.walk.take().or_else(|| {
+            let messages = take_deliveries(&mut room.backlog);
+            (!messages.is_empty()).then(|| Walk::new(messages))
+        });
+        if let Some(mut walk) = walk {
+            room.begin_walk();
+            if self.walk_slice(&mut walk, Some(at), slice) {
+                self.report(walk);
+                for moved in self.rooms.get_mut(at).end_walk() {
+                    self.moved(at, moved);
+                }
+            } else {
+                self.rooms.get_mut(at).walk = Some(walk);
+            }
+        } else if let Some(item) = room.backlog.pop_front() {
+            self.agenda.items -= 1;
+            slice.count();
+            self.room_item(at, item);
+        }
+        let room = self.rooms.get_mut(at);
+        room.is_queued = room.walk.is_some() || !room.backlog.is_empty();
+        let has_more = room.is_queued;
+        self.rooms.release(at);
+        has_more
+    }
+
+    /// One slice of the pushes to all.
+    fn work_all(&mut self, slice: &mut Slice) -> bool {
+        let agenda = &mut self.agenda;
+        let walk = agenda.all_walk.take().unwrap_or_else(|| {
+            let together = agenda.all.len().min(SLICES_MAX);
+            Walk::new(agenda.all.drain(..together).collect())
+        });
+        let mut walk = walk;
+        if self.walk_slice(&mut walk, None, slice) {
+            self.report(walk);
+        } else {
+            self.agenda.all_walk = Some(walk);
+        }
+        self.agenda.all_walk.is_some() || !self.agenda.all.is_empty()
+    }
+
+    /// Goes on through a room, or through all sessions, until the end (true) or until the slice is over.
+    fn walk_slice(&mut self, walk: &mut Walk, room: Option<u32>, slice: &mut Slice) -> bool {
+        // Shared beside the batch, whose counts change.
+        let frames = std::mem::take(&mut walk.batch.frames);
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        for (slice, frame) in slices.iter_mut().zip(&frames) {
+            *slice = IoSlice::new(&frame.0);
+        }
+        let slices = &slices[..frames.len()];
+        let end = match room {
+            Some(room) => self.rooms.get(room).places(),
+            None => self.sessions.slots() as usize,
+        };
+        let mut ended = Vec::new();
+        while walk.next < end && !slice.is_over() {
+            let slot = match room {
+                Some(room) => self.rooms.get(room).member(walk.next),
+                None => Some(walk.next as u32),
+            };
+            walk.next += 1;
+            let Some((slot, session)) = slot.and_then(|slot| Some((slot, self.sessions.in_slot(slot)?)))
+            else {
+                continue;
+            };
+            // All members of rooms are open; among all sessions there are some that wait for their welcome.
+            if session.is_open() {
+                slice.count();
+                let sent = deliver(session, slot, &mut walk.batch, &frames, slices, &mut self.flow);
+                if sent != SentEnd::Complete {
+                    ended.push((slot, sent));
+                }
+            }
+        }
+        for (slot, end) in ended {
+            self.end_in_slot(slot, &end);
+        }
+        walk.batch.frames = frames;
+        walk.next >= end
+    }
+
+    fn end_in_slot(&mut self, slot: u32, end: &SentEnd) {
+        let Some(key) = self.key_in_slot(slot) else { return };
+        match end {
+            SentEnd::Complete => {}
+            SentEnd::Slow => self.close(key, CloseCode::TooSlow, false),
+            SentEnd::Broken => self.finish(key, None),
+        }
+    }
+
+    fn report(&mut self, walk: Walk) {
+        let Walk { batch, began, .. } = walk;
+        self.agenda.items -= batch.tallies.len();
+        for (tally, mut counts) in batch.tallies.into_iter().zip(batch.counts) {
+            counts.written += batch.all_written;
+            self.metrics.deliveries.count(&counts);
+            tally.report(counts);
+        }
+        self.metrics.walk_seconds.record(began.elapsed());
+    }
+
+    /// One slice of the pushes to users.
+    fn work_users(&mut self, slice: &mut Slice) -> bool {
+        while let Some(mut walk) = self.agenda.users.pop_front() {
+            while walk.next < walk.sessions.len() && !slice.is_over() {
+                let (key, user) = walk.sessions[walk.next];
+                walk.next += 1;
+                slice.count();
+                self.deliver_to(key, user, &mut walk);
+            }
+            if walk.next < walk.sessions.len() {
+                self.agenda.users.push_front(walk);
+                break;
+            }
+            self.agenda.items -= 1;
+            self.metrics.deliveries.count(&walk.counts);
+            self.metrics.walk_seconds.record(walk.began.elapsed());
+            walk.message.tally.report(walk.counts);
+        }
+        !self.agenda.users.is_empty()
+    }
+
+    fn deliver_to(&mut self, key: SessionKey, user: u32, walk: &mut ListWalk) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            // Its id went with it: the count stands without an entry.
+            return walk.counts.add(TargetOutcome::Closed);
+        };
+        let mut end = SentEnd::Complete;
+        let outcome = if !session.is_open() {
+            TargetOutcome::Closed
+        } else if is_excluded(&walk.message.exclude, &session.user_id) {
+            TargetOutcome::Filtered
+        } else {
+            let frame = &walk.message.frame;
+            let slice = IoSlice::new(&frame.0);
+            let sent = session.send(std::slice::from_ref(frame), &[slice], key.slot, &mut self.flow);
+            let outcome = sent.outcome(0);
+            end = sent.end;
+            outcome
+        };
+        walk.counts.add(outcome);
+        walk.counts.sessions.push((user, session.session_id, outcome));
+        self.end_in_slot(key.slot, &end);
+    }
+}

@@ -1,0 +1,249 @@
+//! Frames that a client sends: parsed into what the shard acts on, or into the error that answers them.
+
+use roomcast_types::{Fault, RoomId};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Message ids that one `ack` may name.
+pub const MESSAGE_IDS_MAX: usize = 256;
+/// Longest message id, in bytes; ours have 26.
+const MESSAGE_ID_BYTES_MAX: usize = 64;
+/// Longest epoch of a position, in bytes.
+const EPOCH_BYTES_MAX: usize = 64;
+/// Numbers of the protocol are below 2^53, so that every JSON reader keeps them exact.
+const INTEGER_END: u64 = 1 << 53;
+
+/// A well-formed frame of a client. `id` is the client's own number for it, repeated in the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientFrame {
+    /// Into a room.
+    Join {
+        /// The frame's id.
+        id: Option<u64>,
+        /// Which room.
+        room: RoomId,
+        /// Whether the client named a position to catch up from.
+        since: bool,
+    },
+    /// Out of a room.
+    Leave {
+        /// The frame's id.
+        id: Option<u64>,
+        /// Which room.
+        room: RoomId,
+    },
+    /// Messages arrived.
+    Ack,
+    /// Is anyone there?
+    Ping {
+        /// The frame's id.
+        id: Option<u64>,
+    },
+    /// A message to a room.
+    Publish {
+        /// The frame's id.
+        id: Option<u64>,
+        /// Which room, when named properly.
+        room: Option<RoomId>,
+    },
+}
+
+impl ClientFrame {
+    /// The frame's id, if it had one.
+    pub fn id(&self) -> Option<u64> {
+        match self {
+            Self::Join { id, .. } | Self::Leave { id, .. } | Self::Ping { id } | Self::Publish { id, .. } => {
+                *id
+            }
+            Self::Ack => None,
+        }
+    }
+}
+
+/// A frame that cannot be acted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadFrame {
+    /// The frame's id when it could be read.
+    pub id: Option<u64>,
+    /// Always BAD_REQUEST; the message names the field and the limit.
+    pub fault: Fault,
+    /// Not a frame of the protocol at all (bad JSON, no object, unknown type), rather than one with a bad field.
+    pub is_malformed: bool,
+}
+
+impl BadFrame {
+    /// Not a frame of the protocol at all.
+    pub fn malformed(id: Option<u64>, message: impl Into<String>) -> Self {
+        Self { id, fault: Fault::bad_request(message), is_malformed: true }
+    }
+
+    fn field(id: Option<u64>, fault: impl Into<Fault>) -> Self {
+        Self { id, fault: fault.into(), is_malformed: false }
+    }
+}
+
+/// The fields that any frame may have; others are ignored, null counts as absent.
+#[derive(Deserialize)]
+struct Fields {
+    r#type: Option<Value>,
+    id: Option<Value>,
+    room_id: Option<Value>,
+    since: Option<Value>,
+    message_ids: Option<Value>,
+}
+
+/// Reads one text frame.
+pub fn parse(text: &str) -> Result<ClientFrame, BadFrame> {
+    // serde would also take an array for a struct.
+    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return Err(BadFrame::malformed(None, "a frame is a JSON object"));
+    }
+    let fields: Fields = serde_json::from_str(text).map_err(|error| {
+        BadFrame::malformed(None, format!("the frame is not JSON of the protocol: {error}"))
+    })?;
+    let id = match &fields.id {
+        None => None,
+        Some(id) => Some(integer("id", id).map_err(|fault| BadFrame::field(None, fault))?),
+    };
+    let kind = match &fields.r#type {
+        Some(Value::String(kind)) => kind.as_str(),
+        Some(_) => return Err(BadFrame::malformed(id, "type is not a string")),
+        None => return Err(BadFrame::malformed(id, "type is missing")),
+    };
+    let field = |fault| BadFrame::field(id, fault);
+    match kind {
+        "join" => {
+            let room = room(fields.room_id.as_ref()).map_err(field)?;
+            let since = fields.since.as_ref().map(position).transpose().map_err(field)?.is_some();
+            Ok(ClientFrame::Join { id, room, since })
+        }
+        "leave" => Ok(ClientFrame::Leave { id, room: room(fields.room_id.as_ref()).map_err(field)? }),
+        "ack" => message_ids(fields.message_ids.as_ref()).map(|()| ClientFrame::Ack).map_err(field),
+        "ping" => Ok(ClientFrame::Ping { id }),
+        "publish" => Ok(ClientFrame::Publish { id, room: room(fields.room_id.as_ref()).ok() }),
+        _ => Err(BadFrame::malformed(id, "type is unknown; it takes join, leave, ack, ping or publish")),
+    }
+}
+
+fn integer(field: &'static str, value: &Value) -> Result<u64, Fault> {
+    value
+        .as_u64()
+        .filter(|number| *number < INTEGER_END)
+        .ok_or_else(|| Fault::bad_request(format!("{field} is not an integer from 0 to below 2^53")))
+}
+
+fn room(value: Option<&Value>) -> Result<RoomId, Fault> {
+    match value {
+        Some(Value::String(room)) => Ok(RoomId::new(room)?),
+        Some(_) => Err(Fault::bad_request("room_id is not a string")),
+        None => Err(Fault::bad_request("room_id is missing")),
+    }
+}
+
+fn position(value: &Value) -> Result<(), Fault> {
+    let epoch = value.get("epoch").and_then(Value::as_str);
+    if !epoch.is_some_and(|epoch| (1..=EPOCH_BYTES_MAX).contains(&epoch.len())) {
+        return Err(Fault::bad_request(format!(
+            "since.epoch is not a string of 1 to {EPOCH_BYTES_MAX} bytes"
+        )));
+    }
+    integer("since.offset", value.get("offset").unwrap_or(&Value::Null)).map(|_| ())
+}
+
+fn message_ids(value: Option<&Value>) -> Result<(), Fault> {
+    let Some(Value::Array(ids)) = value else {
+        return Err(Fault::bad_request("message_ids is not a list"));
+    };
+    if ids.len() > MESSAGE_IDS_MAX {
+        return Err(Fault::bad_request(format!(
+            "message_ids has {} entries; at most {MESSAGE_IDS_MAX} are allowed",
+            ids.len()
+        )));
+    }
+    let fits = |id: &Value| id.as_str().is_some_and(|id| (1..=MESSAGE_ID_BYTES_MAX).contains(&id.len()));
+    match ids.iter().position(|id| !fits(id)) {
+        Some(bad) => Err(Fault::bad_request(format!(
+            "message_ids[{bad}] is not a string of 1 to {MESSAGE_ID_BYTES_MAX} bytes"
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bad(text: &str) -> (Option<u64>, String, bool) {
+        let bad = parse(text).unwrap_err();
+        (bad.id, bad.fault.message, bad.is_malformed)
+    }
+
+    #[test]
+    fn frames_of_the_protocol_are_read_and_unknown_fields_ignored() {
+        let room = RoomId::new("räum").unwrap();
+        assert_eq!(
+            parse(r#" {"type":"join","id":9007199254740991,"room_id":"r\u00e4um","later":{"x":[1]}}"#),
+            Ok(ClientFrame::Join { id: Some((1 << 53) - 1), room: room.clone(), since: false })
+        );
+        assert_eq!(
+            parse(r#"{"type":"join","room_id":"räum","since":{"epoch":"e","offset":7}}"#),
+            Ok(ClientFrame::Join { id: None, room: room.clone(), since: true })
+        );
+        assert_eq!(
+            parse(r#"{"type":"leave","id":null,"room_id":"räum"}"#),
+            Ok(ClientFrame::Leave { id: None, room })
+        );
+        assert_eq!(parse(r#"{"type":"ack","message_ids":["a","b"]}"#), Ok(ClientFrame::Ack));
+        assert_eq!(parse(r#"{"type":"ping","id":3}"#), Ok(ClientFrame::Ping { id: Some(3) }));
+        assert_eq!(
+            parse(r#"{"type":"publish","id":4,"content":{}}"#),
+            Ok(ClientFrame::Publish { id: Some(4), room: None })
+        );
+    }
+
+    #[test]
+    fn what_is_no_frame_of_the_protocol_is_malformed() {
+        for text in
+            ["", "nonsense", "[]", r#"["join"]"#, "7", "{}", r#"{"type":7}"#, r#"{"type":"jump"}"#, "{"]
+        {
+            assert!(bad(text).2, "{text}");
+        }
+        assert_eq!(bad(r#"{"type":"jump","id":5}"#).0, Some(5));
+    }
+
+    #[test]
+    fn a_bad_field_is_named_with_its_limit_and_keeps_the_id() {
+        for (text, id, words) in [
+            (r#"{"type":"ping","id":9007199254740992}"#, None, "id is not an integer from 0 to below 2^53"),
+            (r#"{"type":"ping","id":-1}"#, None, "id is not"),
+            (r#"{"type":"ping","id":1.5}"#, None, "id is not"),
+            (r#"{"type":"join","id":1}"#, Some(1), "room_id is missing"),
+            (r#"{"type":"join","id":1,"room_id":7}"#, Some(1), "room_id is not a string"),
+            (r#"{"type":"leave","id":1,"room_id":""}"#, Some(1), "room_id is empty; it takes 1 to 128 bytes"),
+            (r#"{"type":"join","id":1,"room_id":"r","since":{"epoch":"e"}}"#, Some(1), "since.offset"),
+            (r#"{"type":"join","id":1,"room_id":"r","since":7}"#, Some(1), "since.epoch"),
+            (r#"{"type":"ack","id":1}"#, Some(1), "message_ids is not a list"),
+            (r#"{"type":"ack","id":1,"message_ids":["a",7]}"#, Some(1), "message_ids[1]"),
+        ] {
+            let (found, message, is_malformed) = bad(text);
+            assert!(message.contains(words), "{text}: {message}");
+            assert_eq!((found, is_malformed), (id, false), "{text}");
+        }
+        let many = format!(r#"{{"type":"ack","message_ids":[{}"a"]}}"#, r#""a","#.repeat(256));
+        assert!(bad(&many).1.contains("257 entries; at most 256"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,64}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_valid_room_id_survives_json(room in "[^\\p{Cc}]{1,32}") {
+            let text = serde_json::json!({"type": "leave", "room_id": room}).to_string();
+            let expected = RoomId::new(&room).unwrap();
+            proptest::prop_assert_eq!(parse(&text), Ok(ClientFrame::Leave { id: None, room: expected }));
+        }
+    }
+}
