@@ -1,6 +1,7 @@
 //! Who is alive: registrations under a lease, behind one trait.
 
 mod call;
+pub mod conformance;
 pub mod error;
 pub mod member;
 pub mod memory;

@@ -57,7 +57,7 @@ impl Roster {
     }
 
     /// Wakes on the first list and whenever the registrations in it differ; a list that only is younger is there to
-    /// be read, without a wake-up.
+    /// be read, without a wake-up. A list that is there already counts as news to a new subscriber.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Listing>> {
         self.listing.clone()
     }
@@ -86,13 +86,13 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut waiting = Vec::new();
+        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
         loop {
             let answer = self.watch_and_list().await;
             self.report(answer);
             for done in waiting.drain(..) {
                 // Whoever asked may have gone.
-                let _: Result<(), ()> = oneshot::Sender::send(done, ());
+                let _ = done.send(());
             }
             self.wait(&mut waiting).await;
         }

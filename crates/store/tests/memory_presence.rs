@@ -1,5 +1,7 @@
 //! Process memory keeps the rules of presence, and its test controls do what they say.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;

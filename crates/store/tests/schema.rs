@@ -1,5 +1,7 @@
 //! Both schemas describe the same tables and columns.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 const SQLITE: &str = include_str!("../src/schema.sqlite.sql");

@@ -1,5 +1,7 @@
 //! What SQLite adds to the rules of the record: files and their errors, counting, and calls that are given up.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{error::Error as _, path::Path, sync::Arc, time::Duration};
 
 use roomcast_store::{

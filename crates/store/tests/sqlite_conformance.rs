@@ -1,5 +1,7 @@
 //! SQLite keeps the rules of the record: in memory, in a file, and in a file that two handles share.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use roomcast_store::{Rooms, SqliteRooms, conformance::rooms::Record};

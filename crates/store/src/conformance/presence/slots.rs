@@ -18,10 +18,10 @@ pub async fn a_later_stamp_displaces_the_earlier(memory: &Memory) {
         let (old, new) = (session("web", 10), session("web", 11));
         let first = presence.claim(&ann, &old, policy).await.unwrap();
         assert_eq!(first, Claim::Held { displaced: vec![] });
-        assert_eq!(presence.sessions(&ann).await.unwrap(), [old.clone()]);
+        assert_eq!(ids(&presence.sessions(&ann).await.unwrap()), [old.session_id]);
         let second = presence.claim(&ann, &new, policy).await.unwrap();
         assert_eq!(second, Claim::Held { displaced: vec![old] });
-        assert_eq!(presence.sessions(&ann).await.unwrap(), [new.clone()]);
+        assert_eq!(ids(&presence.sessions(&ann).await.unwrap()), [new.session_id]);
         presence.drop_session(&ann, new.session_id).await.unwrap();
     }
 }
@@ -33,7 +33,7 @@ pub async fn the_later_stamp_wins_whatever_arrives_first(memory: &Memory) {
         presence.claim(&ann, &new, policy).await.unwrap();
         let late = presence.claim(&ann, &old, policy).await.unwrap();
         assert_eq!(late, Claim::Lost { holder: new.session_id });
-        assert_eq!(presence.sessions(&ann).await.unwrap(), [new.clone()]);
+        assert_eq!(ids(&presence.sessions(&ann).await.unwrap()), [new.session_id]);
         presence.drop_session(&ann, new.session_id).await.unwrap();
     }
 }
@@ -53,7 +53,7 @@ pub async fn equal_stamps_are_decided_by_the_greater_session_id(memory: &Memory)
             let claim = presence.claim(&ann, &smaller, SessionPolicy::Multi).await.unwrap();
             assert_eq!(claim, Claim::Lost { holder: greater.session_id });
         }
-        assert_eq!(presence.sessions(&ann).await.unwrap(), [greater.clone()]);
+        assert_eq!(ids(&presence.sessions(&ann).await.unwrap()), [greater.session_id]);
         presence.drop_session(&ann, greater.session_id).await.unwrap();
     }
 }
@@ -151,7 +151,7 @@ pub async fn a_late_drop_removes_its_own_session_only(memory: &Memory) {
     presence.claim(&ann, &old, SessionPolicy::Multi).await.unwrap();
     presence.claim(&ann, &new, SessionPolicy::Multi).await.unwrap();
     assert!(!presence.drop_session(&ann, old.session_id).await.unwrap());
-    assert_eq!(presence.sessions(&ann).await.unwrap(), [new.clone()]);
+    assert_eq!(ids(&presence.sessions(&ann).await.unwrap()), [new.session_id]);
     assert!(presence.drop_session(&ann, new.session_id).await.unwrap());
     assert!(!presence.drop_session(&ann, new.session_id).await.unwrap());
     assert_eq!(presence.sessions(&ann).await.unwrap(), []);
