@@ -1,7 +1,29 @@
 //! connect-node: holds WebSocket sessions and delivers pushes to them.
+//!
+//! | module | its part |
+//! |---|---|
+//! | [`acceptor`], [`shard`], [`wire`] | sockets: each belongs to one thread, from its first byte to its last |
+//! | [`ports`] | what passes between those threads and the rest |
+//! | [`hub`] | the node's view: sessions, users, rooms, interest |
+//! | [`lane`] | push-managers: pushes down, interest and outcomes up |
+//! | [`report`] | one stream of reports to a controller |
+//! | [`rpc`], [`pages`] | gRPC and HTTP interfaces |
 
 pub mod acceptor;
+mod boot;
+mod error;
+mod hub;
+mod lane;
 pub mod load;
+mod metrics;
+mod pages;
 pub mod ports;
+mod report;
+mod rpc;
+mod running;
 pub mod shard;
 pub mod wire;
+
+pub use boot::{Deps, start};
+pub use error::Error;
+pub use running::Running;

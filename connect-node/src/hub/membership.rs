@@ -1,0 +1,235 @@
+//! Joining and leaving a room: admission by a controller, then the announcement, then the answer.
+//!
+//! | join | the session is told |
+//! |---|---|
+//! | refused by the controller | `error` with its code |
+//! | no answer in time | `error` UNAVAILABLE, and the session stays |
+//! | admitted | `joined`, when every lane knows that the room is here |
+//! | admitted, and the session is gone, evicted, or the room was deleted meanwhile | what was taken up is given up |
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast_types::{Code, Fault, RoomId};
+use tokio::time::Instant;
+
+use super::{
+    Core,
+    session::{Busy, OPERATIONS_MAX, Operation},
+    topic::TopicId,
+};
+use crate::{
+    metrics::JoinOutcome,
+    ports::{LeftReason, SessionKey, ToShard},
+    report::outbox::{Answer, Asked},
+};
+
+/// When a client may try again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A seat, as the controller gave it.
+struct Admitted {
+    card_version: u64,
+    members: u64,
+}
+
+/// Whether the session was in the room when it asked.
+enum Entry {
+    Again,
+    New(TopicId),
+}
+
+impl Core {
+    /// A session wants into or out of a room. Runs at once, or after what it asked about that room before.
+    pub(super) fn operate(self: &Arc<Self>, key: SessionKey, room: RoomId, operation: Operation) {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(&key) else { return };
+        if let Some(busy) = session.busy_mut(&room) {
+            match operation {
+                Operation::Join { request } if busy.waiting.len() >= OPERATIONS_MAX => {
+                    let fault = Fault {
+                        retry_after: Some(RETRY_AFTER),
+                        ..Fault::new(
+                            Code::RateLimited,
+                            format!("{OPERATIONS_MAX} requests for this room wait"),
+                        )
+                    };
+                    drop(state);
+                    let hub = self.clone();
+                    self.tasks.spawn(async move { hub.refuse(key, request, room, fault).await });
+                }
+                // A leave follows a join that was answered: there are no more of them than joins.
+                _ => busy.waiting.push_back(operation),
+            }
+            return;
+        }
+        session.busy.push(Busy { room: room.clone(), waiting: [].into(), slice_sends: 0, is_evicted: false });
+        drop(state);
+        self.tasks.spawn(self.clone().run(key, room, operation));
+    }
+
+    async fn run(self: Arc<Self>, key: SessionKey, room: RoomId, first: Operation) {
+        let mut operation = first;
+        loop {
+            match operation {
+                Operation::Join { request } => self.join(key, request, &room).await,
+                Operation::Leave { request } => self.leave(key, request, &room).await,
+            }
+            let mut state = self.state();
+            let Some(session) = state.sessions.get_mut(&key) else { return };
+            let next = session.busy_mut(&room).and_then(|busy| busy.waiting.pop_front());
+            match next {
+                Some(next) => operation = next,
+                None => return session.busy.retain(|busy| busy.room != room),
+            }
+        }
+    }
+
+    async fn join(&self, key: SessionKey, request: Option<u64>, room: &RoomId) {
+        let admitted = match self.admit(key, room).await {
+            Ok(admitted) => admitted,
+            Err(fault) => {
+                self.metrics.joins(JoinOutcome::of(fault.code)).increment(1);
+                return self.refuse(key, request, room.clone(), fault).await;
+            }
+        };
+        let Some(entry) = self.enter(key, room, &admitted).await else { return };
+        let Some(place) = self.shards().reserve(key.shard).await else { return };
+        let answer = match self.settle(key, room, entry) {
+            None => return,
+            Some(Ok(())) => {
+                let members = admitted.members;
+                ToShard::Joined { session: key, request, room: room.clone(), members }
+            }
+            Some(Err(fault)) => ToShard::JoinRefused { session: key, request, room: room.clone(), fault },
+        };
+        place.send(answer);
+    }
+
+    async fn admit(&self, key: SessionKey, room: &RoomId) -> Result<Admitted, Fault> {
+        let asked = self.ask_to_join(key, room).ok_or_else(|| {
+            Fault::unavailable("too many joins wait for a controller; try again", RETRY_AFTER)
+        })?;
+        match tokio::time::timeout(self.settings.controller_timeout, asked.answer).await {
+            Ok(Ok(Answer::Joined { card_version, members })) => Ok(Admitted { card_version, members }),
+            Ok(Ok(Answer::Refused(fault))) => Err(fault),
+            Ok(Ok(_)) => {
+                Err(Fault::new(Code::Internal, "the controller answered something else than a join"))
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.state().outbox.give_up(asked.request);
+                let waited = self.settings.controller_timeout;
+                let message =
+                    format!("no controller answered within {waited:?}; you stay connected, try again");
+                Err(Fault::unavailable(message, RETRY_AFTER))
+            }
+        }
+    }
+
+    fn ask_to_join(&self, key: SessionKey, room: &RoomId) -> Option<Asked> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let session = state.sessions.get_mut(&key)?;
+        let sends = state.outbox.sends(session.id);
+        if let Some(busy) = session.busy_mut(room) {
+            busy.slice_sends = sends;
+            busy.is_evicted = false;
+        }
+        let asked = state.outbox.join(key, session.id, session.room_change(room));
+        state.report_wake.notify_one();
+        asked
+    }
+
+    /// Takes up the interest and waits until every lane knows; `None` when the session is gone.
+    async fn enter(&self, key: SessionKey, room: &RoomId, admitted: &Admitted) -> Option<Entry> {
+        let began = Instant::now();
+        let (topic, announced) = {
+            let mut state = self.state();
+            let session = state.sessions.get(&key)?;
+            if session.is_in(room) {
+                return Some(Entry::Again);
+            }
+            state.enter_room(room, admitted.card_version, began)
+        };
+        if let Some(announced) = announced {
+            // An error means that the announcement went with the node.
+            let _ = announced.await;
+        }
+        self.metrics.announce_seconds.record(began.elapsed());
+        Some(Entry::New(topic))
+    }
+
+    /// Counts the session in. The caller holds a place in the shard's mailbox and sends the answer before anything
+    /// else: from now on pushes to the room go to that shard. `None`: the session is gone.
+    fn settle(&self, key: SessionKey, room: &RoomId, entry: Entry) -> Option<Result<(), Fault>> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let state = &mut *state;
+        let Some(session) = state.sessions.get_mut(&key) else {
+            if let Entry::New(topic) = entry {
+                state.give_up_room(room, topic, now);
+            }
+            return None;
+        };
+        let (is_evicted, slice_sends) =
+            session.busy_mut(room).map_or((false, 0), |busy| (busy.is_evicted, busy.slice_sends));
+        let is_in = session.is_in(room);
+        let fault = match entry {
+            _ if is_evicted => Some(Fault::unavailable("the seat was taken away meanwhile", RETRY_AFTER)),
+            Entry::Again if is_in => None,
+            Entry::Again => Some(Fault::new(Code::RoomDeleted, format!("room {room} was deleted meanwhile"))),
+            Entry::New(topic) => match state.rooms.settle(room, topic) {
+                None => Some(Fault::new(Code::RoomDeleted, format!("room {room} was deleted meanwhile"))),
+                Some(members) => {
+                    members.add(key.shard);
+                    session.rooms.push(room.clone());
+                    None
+                }
+            },
+        };
+        if fault.is_some() || state.outbox.sends(session.id) != slice_sends {
+            // Its slice was told without this room, or the controller believes it is in: the next one puts it right.
+            state.outbox.mark_unsure(session.id);
+        }
+        let Some(fault) = fault else {
+            self.metrics.joins(JoinOutcome::Joined).increment(1);
+            return Some(Ok(()));
+        };
+        if let Entry::New(topic) = entry {
+            state.give_up_room(room, topic, now);
+        }
+        self.metrics.joins(JoinOutcome::of(fault.code)).increment(1);
+        Some(Err(fault))
+    }
+
+    async fn refuse(&self, session: SessionKey, request: Option<u64>, room: RoomId, fault: Fault) {
+        self.send(session, ToShard::JoinRefused { session, request, room, fault }).await;
+    }
+
+    async fn leave(&self, key: SessionKey, request: Option<u64>, room: &RoomId) {
+        let Some(asked) = self.count_out(key, room) else { return };
+        if let Some(asked) = asked {
+            // Without an answer it is kept and sent again; the client need not wait for that.
+            let _ = tokio::time::timeout(self.settings.controller_timeout, asked.answer).await;
+        }
+        let reason = LeftReason::Left;
+        self.send(key, ToShard::Left { session: key, request, room: room.clone(), reason }).await;
+    }
+
+    /// `None`: the session is gone. `Some(None)`: the controller is not told.
+    fn count_out(&self, key: SessionKey, room: &RoomId) -> Option<Option<Asked>> {
+        let mut state = self.state();
+        let session = state.sessions.get_mut(&key)?;
+        if !session.remove_room(room) {
+            // Evicted, or the room was deleted, while the leave was on its way: its seat is gone already.
+            return Some(None);
+        }
+        let (id, change) = (session.id, session.room_change(room));
+        let asked = state.outbox.leave(key, id, change);
+        if asked.is_none() {
+            tracing::warn!(session_id = %id, room_id = %room, "too many leaves wait for a controller; one is dropped");
+        }
+        state.leave_room(room, key.shard, Instant::now());
+        state.report_wake.notify_one();
+        Some(asked)
+    }
+}

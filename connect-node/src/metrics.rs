@@ -1,0 +1,103 @@
+//! The hub's metrics: every handle is taken once, under the node's own recorder.
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+use roomcast_types::Code;
+
+use crate::hub::target::Kind;
+
+/// How a join ended; the label of its counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinOutcome {
+    /// The session is in the room.
+    Joined,
+    /// No seat was free.
+    Full,
+    /// The room was deleted.
+    Deleted,
+    /// Nobody could answer.
+    Unavailable,
+    /// Any other refusal.
+    Refused,
+}
+
+impl JoinOutcome {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Joined, "joined"),
+        (Self::Full, "room_full"),
+        (Self::Deleted, "room_deleted"),
+        (Self::Unavailable, "unavailable"),
+        (Self::Refused, "refused"),
+    ];
+
+    /// Of a refusal.
+    pub fn of(code: Code) -> Self {
+        match code {
+            Code::RoomFull => Self::Full,
+            Code::RoomDeleted => Self::Deleted,
+            Code::Unavailable => Self::Unavailable,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Metrics {
+    pub users: Gauge,
+    pub rooms: Gauge,
+    /// Lanes in sync.
+    pub lanes: Gauge,
+    /// 1 while a controller takes reports.
+    pub report_linked: Gauge,
+    pub announce_seconds: Histogram,
+    joins: [Counter; 5],
+    delivers: [Counter; 3],
+    pub outcomes: Counter,
+    pub lane_resent: Counter,
+}
+
+impl Metrics {
+    /// Describes and takes all of them; call it under the recorder they belong to.
+    pub fn new() -> Self {
+        describe_gauge!("pubsub_node_users", "Users with a session on this node");
+        describe_gauge!("pubsub_node_rooms", "Rooms this node has interest in");
+        describe_gauge!("pubsub_node_lanes_in_sync", "Push-managers that know everything this node holds");
+        describe_gauge!(
+            "pubsub_node_report_linked",
+            "1 while a controller takes this node's reports, else 0"
+        );
+        describe_histogram!(
+            "pubsub_node_announce_wait_seconds",
+            "How long a session waited until every lane knew its user or room"
+        );
+        describe_counter!("pubsub_node_joins_total", "Joins of a room by outcome");
+        describe_counter!("pubsub_node_delivers_total", "Messages that came down the lanes, by target");
+        describe_counter!("pubsub_node_outcomes_total", "Outcomes that were put on the lanes");
+        describe_counter!("pubsub_node_lane_resent_items_total", "Items sent again after a break of a lane");
+        Self {
+            users: gauge!("pubsub_node_users"),
+            rooms: gauge!("pubsub_node_rooms"),
+            lanes: gauge!("pubsub_node_lanes_in_sync"),
+            report_linked: gauge!("pubsub_node_report_linked"),
+            announce_seconds: histogram!("pubsub_node_announce_wait_seconds"),
+            joins: JoinOutcome::ALL.map(|(_, word)| counter!("pubsub_node_joins_total", "outcome" => word)),
+            delivers: [Kind::Room, Kind::Users, Kind::All]
+                .map(|kind| counter!("pubsub_node_delivers_total", "target" => kind.as_str())),
+            outcomes: counter!("pubsub_node_outcomes_total"),
+            lane_resent: counter!("pubsub_node_lane_resent_items_total"),
+        }
+    }
+
+    /// The counter of joins that ended so.
+    pub fn joins(&self, outcome: JoinOutcome) -> &Counter {
+        &self.joins[outcome as usize]
+    }
+
+    /// The counter of messages to such a target.
+    pub fn delivers(&self, kind: Kind) -> &Counter {
+        &self.delivers[kind as usize]
+    }
+}

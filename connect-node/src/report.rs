@@ -1,0 +1,237 @@
+//! Reports to the controllers: one stream to one of them, another one when it fails.
+//!
+//! | what | when |
+//! |---|---|
+//! | changes | as they come, those that wait together in one message |
+//! | versions of the slices, load | with the first reply, then every 2 s |
+//! | a slice in full | when asked for, when unsure, and once a minute, spread evenly |
+
+pub mod clock;
+pub mod controllers;
+mod message;
+pub mod outbox;
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast_proto::pubsub::{
+    ControllerReply, NodeHello, NodeReport, controller_service_client::ControllerServiceClient,
+};
+use roomcast_runtime::Backoff;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+
+use self::{
+    controllers::Controllers,
+    outbox::{Consequence, SLICES},
+};
+use crate::{
+    hub::Core,
+    ports::{CloseCode, ToShard},
+};
+
+/// How often the versions are sent; doubles as the heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// In what time every slice is sent in full.
+const FULL_EVERY: Duration = Duration::from_secs(60);
+/// A controller that takes longer for its first reply, or for a message to leave, is left.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// A controller that does not answer a change for this long is left; more than a client waits.
+const STALLED: Duration = Duration::from_secs(4);
+/// Messages between this task and the wire.
+const MESSAGES_WAITING: usize = 8;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("cannot connect")]
+    Connect(#[source] tonic::transport::Error),
+    #[error("the stream failed: {}", .0.message())]
+    Stream(#[from] tonic::Status),
+    #[error("it ended the stream")]
+    Ended,
+    #[error("it does not answer")]
+    Stalled,
+}
+
+/// Keeps a stream to one of the controllers. Runs until it is dropped.
+pub async fn run(hub: Arc<Core>, controllers: Arc<Controllers>) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    let mut failed: Option<String> = None;
+    loop {
+        let Some(address) = controllers.pick(failed.as_deref()) else {
+            failed = None;
+            controllers.wait(Duration::from_millis(500)).await;
+            continue;
+        };
+        let began = Instant::now();
+        let broken = link(&hub, &address).await;
+        hub.state().outbox.link_down();
+        hub.metrics.report_linked.set(0.0);
+        if began.elapsed() > HEARTBEAT {
+            backoff.reset();
+        }
+        tracing::warn!(address, reason = %broken, "the report stream to a controller ended");
+        // Another one is tried at once; only when it fails as well there is something to wait for.
+        if failed.is_some() || !controllers.has_other(&address) {
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        failed = Some(address);
+    }
+}
+
+async fn link(hub: &Arc<Core>, address: &str) -> Broken {
+    let channel = match controllers::connect(address).await {
+        Ok(channel) => channel,
+        Err(error) => return Broken::Connect(error),
+    };
+    match begin(hub, channel).await {
+        Ok(link) => {
+            tracing::info!(address, "reporting to a controller");
+            hub.metrics.report_linked.set(1.0);
+            link.run().await
+        }
+        Err(broken) => broken,
+    }
+}
+
+async fn begin(hub: &Arc<Core>, channel: Channel) -> Result<Link, Broken> {
+    let mut client = ControllerServiceClient::new(channel)
+        .max_decoding_message_size(controllers::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(controllers::MESSAGE_BYTES_MAX);
+    let (up, waiting) = mpsc::channel(MESSAGES_WAITING);
+    let hello = NodeHello {
+        node_id: hub.identity.node_id.to_string(),
+        incarnation: hub.identity.incarnation.as_u64(),
+    };
+    let hello = NodeReport { hello: Some(hello), ..NodeReport::default() };
+    up.try_send(hello).expect("the queue was made here, with room for the hello");
+    let opened = timeout(REPLY_TIMEOUT, client.report(ReceiverStream::new(waiting))).await;
+    let mut down = opened.map_err(|_| Broken::Stalled)??.into_inner();
+    let first = timeout(REPLY_TIMEOUT, down.message()).await.map_err(|_| Broken::Stalled)??;
+    let first = first.ok_or(Broken::Ended)?;
+    hub.state().clock.forget();
+    let link = Link { hub: hub.clone(), up, down, next_full: 0, fulls_due: 0.0 };
+    link.take(first);
+    hub.state().outbox.link_up();
+    Ok(link)
+}
+
+/// A stream under way.
+struct Link {
+    hub: Arc<Core>,
+    /// Sender: this task. Receiver: the request's body.
+    up: mpsc::Sender<NodeReport>,
+    down: Streaming<ControllerReply>,
+    /// The slice whose minute comes next.
+    next_full: usize,
+    fulls_due: f64,
+}
+
+impl Link {
+    async fn run(mut self) -> Broken {
+        let wake: Arc<Notify> = self.hub.state().report_wake.clone();
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let sent = tokio::select! {
+                reply = self.down.message() => match reply {
+                    Ok(Some(reply)) => {
+                        self.take(reply);
+                        self.send_wanted().await
+                    }
+                    Ok(None) => Err(Broken::Ended),
+                    Err(status) => Err(Broken::Stream(status)),
+                },
+                () = wake.notified() => self.send_changes().await,
+                _ = heartbeat.tick() => self.beat().await,
+            };
+            if let Err(broken) = sent {
+                return broken;
+            }
+        }
+    }
+
+    fn take(&self, reply: ControllerReply) {
+        let mut lost = Vec::new();
+        let mut state = self.hub.state();
+        state.clock.observe(reply.store_time_ms, Instant::now());
+        for result in reply.results {
+            if let Consequence::SlotLost(session) = state.outbox.answered(result) {
+                lost.push(session);
+            }
+        }
+        for slice in reply.want_slices {
+            state.outbox.want(slice);
+        }
+        drop(state);
+        for session in lost {
+            let hub = self.hub.clone();
+            self.hub.tasks.spawn(async move {
+                hub.send(session, ToShard::Close { session, code: CloseCode::TakenOver }).await;
+            });
+        }
+    }
+
+    async fn send(&self, report: NodeReport) -> Result<(), Broken> {
+        match timeout(REPLY_TIMEOUT, self.up.send(report)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Broken::Ended),
+            Err(_) => Err(Broken::Stalled),
+        }
+    }
+
+    async fn send_changes(&self) -> Result<(), Broken> {
+        loop {
+            let changes = self.hub.state().changes(Instant::now());
+            let Some(changes) = changes else { return Ok(()) };
+            self.send(changes).await?;
+        }
+    }
+
+    async fn send_wanted(&self) -> Result<(), Broken> {
+        let wanted = self.hub.state().outbox.take_wanted();
+        self.send_slices(&wanted).await
+    }
+
+    async fn send_slices(&self, slices: &[usize]) -> Result<(), Broken> {
+        for slice in slices {
+            // Changes first, one slice at a time: nothing that a slice shows is still on its way behind it.
+            self.send_changes().await?;
+            let messages = self.hub.state().slices(std::slice::from_ref(slice));
+            for message in messages {
+                self.send(message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<(), Broken> {
+        let stalled = self.hub.state().outbox.oldest_under_way().is_some_and(|sent| sent.elapsed() > STALLED);
+        if stalled {
+            return Err(Broken::Stalled);
+        }
+        let unsure = self.hub.state().outbox.take_unsure();
+        self.send_changes().await?;
+        let heartbeat = self.hub.state().heartbeat(self.hub.settings.sessions_max);
+        self.send(heartbeat).await?;
+        self.send_slices(&unsure).await?;
+        let fulls = self.take_fulls();
+        self.send_slices(&fulls).await
+    }
+
+    /// Slices whose minute has come.
+    fn take_fulls(&mut self) -> Vec<usize> {
+        self.fulls_due += SLICES as f64 * HEARTBEAT.as_secs_f64() / FULL_EVERY.as_secs_f64();
+        let mut fulls = Vec::new();
+        while self.fulls_due >= 1.0 {
+            self.fulls_due -= 1.0;
+            fulls.push(self.next_full);
+            self.next_full = (self.next_full + 1) % SLICES;
+        }
+        fulls
+    }
+}

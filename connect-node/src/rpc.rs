@@ -1,0 +1,104 @@
+//! `pubsub.ConnectNodeService`: lanes for push-managers, kicks for controllers, stats for everybody.
+
+use std::sync::Arc;
+
+use roomcast_proto::{
+    add_reflection,
+    pubsub::{
+        GetNodeStatsRequest, KickReply, KickRequest, LaneDown, NodeStats,
+        connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer},
+        kick_request::Reason,
+    },
+    status,
+};
+use roomcast_types::{Fault, RoomId, SessionId, UserId};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    hub::{Core, eviction::Whom},
+    lane::stream::{self, Up},
+};
+
+/// Largest message of a lane: a batch of pushes of a push-manager with its bound, and room for ids.
+const LANE_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Sessions that one kick may name.
+const KICK_SESSIONS_MAX: usize = 10_000;
+
+struct Service(Arc<Core>);
+
+#[tonic::async_trait]
+impl ConnectNodeService for Service {
+    type LaneStream = Up;
+
+    async fn lane(&self, request: Request<Streaming<LaneDown>>) -> Result<Response<Up>, Status> {
+        stream::open(self.0.clone(), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_node_stats(&self, _: Request<GetNodeStatsRequest>) -> Result<Response<NodeStats>, Status> {
+        Ok(Response::new(stats(&self.0)))
+    }
+
+    async fn kick(&self, request: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
+        let request = request.into_inner();
+        let whom = whom(&request).map_err(|fault| status(&fault))?;
+        let reason = Reason::try_from(request.reason)
+            .map_err(|_| status(&Fault::bad_request(format!("reason {} is unknown", request.reason))))?;
+        let sessions = if request.room_id.is_empty() {
+            if reason == Reason::Evicted {
+                return Err(status(&Fault::bad_request("room_id is empty; reason EVICTED needs it")));
+            }
+            self.0.close_sessions(&whom, reason).await
+        } else {
+            let room = RoomId::new(&request.room_id).map_err(|error| status(&error.into()))?;
+            self.0.remove_sessions(&whom, &room, reason).await
+        };
+        Ok(Response::new(KickReply { sessions }))
+    }
+}
+
+fn whom(request: &KickRequest) -> Result<Whom, Fault> {
+    if request.session_ids.is_empty() {
+        return Ok(Whom::User(UserId::new(&request.user_id)?));
+    }
+    if request.session_ids.len() > KICK_SESSIONS_MAX {
+        let given = request.session_ids.len();
+        return Err(Fault::bad_request(format!(
+            "session_ids has {given} entries; at most {KICK_SESSIONS_MAX} are allowed"
+        )));
+    }
+    let ids = request.session_ids.iter().map(|bytes| {
+        SessionId::from_bytes(bytes).ok_or_else(|| {
+            Fault::bad_request(format!("session_ids has an entry of {} bytes; it takes 16", bytes.len()))
+        })
+    });
+    ids.collect::<Result<_, _>>().map(Whom::Sessions)
+}
+
+/// What this node holds now.
+pub fn stats(hub: &Core) -> NodeStats {
+    let totals = hub.totals();
+    NodeStats {
+        node_id: hub.identity.node_id.to_string(),
+        node_address: hub.identity.grpc_address.clone(),
+        url: hub.identity.url.clone(),
+        incarnation: hub.identity.incarnation.to_string(),
+        state: hub.life().as_str().to_owned(),
+        connections: totals.sessions as u64,
+        connections_max: hub.settings.sessions_max as u64,
+        users: totals.users as u64,
+        rooms: totals.rooms as u64,
+        uptime_seconds: hub.identity.started_at.elapsed().as_secs(),
+        lanes: totals.lanes as u64,
+    }
+}
+
+/// All gRPC services of the node, with health and reflection.
+pub async fn router(hub: Arc<Core>) -> axum::Router {
+    let service = ConnectNodeServiceServer::new(Service(hub))
+        .max_decoding_message_size(LANE_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(LANE_MESSAGE_BYTES_MAX);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ConnectNodeServiceServer<Service>>().await;
+    let routes = tonic::service::Routes::new(service).add_service(health_service);
+    add_reflection(routes).into_axum_router()
+}
