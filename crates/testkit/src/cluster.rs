@@ -11,7 +11,7 @@ use roomcast_runtime::{
 use roomcast_store::{MemoryPresence, SqliteRooms};
 use standalone::Hosted;
 
-use crate::{errors, freeze::Frozen};
+use crate::{api::Api, errors, freeze::Frozen};
 
 /// Workers of each service's runtime.
 const WORKERS: usize = 1;
@@ -170,6 +170,16 @@ impl Cluster {
     pub fn pusher(&self, index: usize) -> Pusher {
         let address = self.push_manager(index).grpc_address().to_string();
         Pusher::new([address]).expect("host:port")
+    }
+
+    /// The JSON API of one push-manager.
+    pub fn api(&self, index: usize) -> Api {
+        Api::new(self.push_manager(index).grpc_address())
+    }
+
+    /// The HTTP interface of one node.
+    pub fn node_api(&self, index: usize) -> Api {
+        Api::new(self.node(index).http_address())
     }
 
     /// Ends a node as `kill -9` does.

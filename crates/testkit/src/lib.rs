@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a library of tests: its panics are verdicts")]
 
+pub mod api;
 pub mod browser;
 pub mod cluster;
 pub mod errors;
@@ -12,6 +13,7 @@ mod structure;
 pub mod wait;
 pub mod ws;
 
+pub use api::{Api, outcome};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use wait::{DEADLINE, eventually};
 pub use ws::Client;

@@ -1,1 +1,8 @@
-//! The cluster ring.
+//! The cluster ring: several services in one process, over real gRPC and WebSocket.
+
+mod faults;
+mod pages;
+mod promise;
+mod pushes;
+mod rooms;
+mod traces;
