@@ -1,1 +1,27 @@
-//! Placeholder.
+//! push-manager: takes pushes, finds their targets, and answers with what happened to them.
+//!
+//! | module | is responsible for |
+//! |---|---|
+//! | [`rpc`], [`json`] | the two interfaces on one port |
+//! | [`push`] | one push from request to receipt |
+//! | [`routes`] | which nodes hold a room or a user |
+//! | [`lane`] | the way to one node: numbers, deadlines, trust, and the task that keeps it |
+//! | [`fleet`] | a lane for every node |
+//! | [`cards`], [`controllers`] | which rooms exist, and who to ask |
+//! | [`clock`] | monotonic time, and whether this process stood still |
+
+mod cards;
+mod clock;
+mod controllers;
+mod error;
+mod fleet;
+mod json;
+mod lane;
+mod metrics;
+mod push;
+mod routes;
+mod rpc;
+mod running;
+
+pub use error::Error;
+pub use running::{Deps, Running, start};

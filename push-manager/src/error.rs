@@ -1,0 +1,18 @@
+//! Why a push-manager did not start.
+
+use roomcast_runtime::BindError;
+use roomcast_types::InvalidId;
+
+/// One line each, with what to do where that is known.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port is taken, or the address is not ours.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// `push_manager.id` is not an id.
+    #[error("push_manager.id: {0}")]
+    Id(#[from] InvalidId),
+    /// The registry did not take the registration.
+    #[error("cannot register: {0}")]
+    Register(#[from] roomcast_registry::Error),
+}

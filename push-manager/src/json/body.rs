@@ -1,0 +1,179 @@
+//! Bodies of pushes: read within their limit, every mistake named with its field.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{HeaderMap, header},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use roomcast_proto::pubsub::{Content, PushOptions, content};
+use roomcast_types::{Code, Fault};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::timeout;
+
+/// A body that takes longer is no push any more.
+const READ: Duration = Duration::from_secs(10);
+
+/// Body of a push.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushBody {
+    pub content: ContentBody,
+    pub options: Option<OptionsBody>,
+}
+
+/// Body of a push to several users.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsersBody {
+    pub user_ids: Vec<String>,
+    pub content: ContentBody,
+    pub options: Option<OptionsBody>,
+}
+
+/// What is said.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentBody {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    data: Option<String>,
+    data_base64: Option<String>,
+    #[serde(default)]
+    timestamp: i64,
+}
+
+/// How it is said.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptionsBody {
+    #[serde(default)]
+    exclude_user_ids: Vec<String>,
+}
+
+impl ContentBody {
+    /// As it is on the wire.
+    pub fn into_content(self) -> Result<Content, Fault> {
+        let kind = match self.kind.as_deref() {
+            None => content::Type::Text,
+            Some(word) => content::Type::from_str_name(word).ok_or_else(|| {
+                Fault::bad_request(format!(
+                    "content.type {word:?} is unknown; it takes TEXT, AUDIO, TRANSLATION, SYSTEM or STATE"
+                ))
+            })?,
+        };
+        let (data, binary) = match (self.data, self.data_base64) {
+            (Some(text), None) => (Bytes::from(text), false),
+            (None, Some(text)) => {
+                let bytes = STANDARD.decode(&text).map_err(|error| {
+                    Fault::bad_request(format!("content.data_base64 is no base64: {error}"))
+                })?;
+                (Bytes::from(bytes), true)
+            }
+            _ => {
+                let message = "content takes exactly one of data (text) and data_base64";
+                return Err(Fault::bad_request(message));
+            }
+        };
+        Ok(Content { r#type: kind.into(), data, timestamp: self.timestamp, binary })
+    }
+}
+
+impl From<OptionsBody> for PushOptions {
+    fn from(options: OptionsBody) -> Self {
+        Self { exclude_user_ids: options.exclude_user_ids }
+    }
+}
+
+/// Reads and parses a body. Any content type will do.
+pub async fn read<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> Result<T, Fault> {
+    let too_large = || {
+        let message = format!("the body has more than {bytes_max} bytes (limits.body_bytes_max)");
+        Fault::new(Code::TooLarge, message)
+    };
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > bytes_max) {
+        return Err(too_large());
+    }
+    let bytes = match timeout(READ, to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => bytes,
+        // The only error of reading that is not the connection's own.
+        Ok(Err(error)) if is_limit(&error) => return Err(too_large()),
+        Ok(Err(error)) => return Err(Fault::bad_request(format!("cannot read the body: {error}"))),
+        Err(_) => return Err(Fault::bad_request(format!("the body did not arrive within {READ:?}"))),
+    };
+    parse(&bytes)
+}
+
+fn is_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "length limit exceeded")
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let place = if path == "." { String::new() } else { format!("{path}: ") };
+        Fault::bad_request(format!("{place}{}", error.inner()))
+    })?;
+    json.end().map_err(|error| Fault::bad_request(format!("after the object: {error}")))?;
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistake(body: &str) -> String {
+        let content = parse::<PushBody>(body.as_bytes()).and_then(|body| body.content.into_content());
+        content.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_field() {
+        for (body, expected) in [
+            ("", "EOF"),
+            ("[]", "expected struct"),
+            ("{}", "missing field `content`"),
+            (r#"{"content":{"data":"x"},"to":1}"#, "unknown field `to`"),
+            (r#"{"content":{"data":"x","body":1}}"#, "content.body: unknown field `body`"),
+            (
+                r#"{"content":{"data":"x"},"options":{"wait":"SETTLED"}}"#,
+                "options.wait: unknown field `wait`",
+            ),
+            (
+                r#"{"content":{"data":"x"},"options":{"exclude_user_ids":[1]}}"#,
+                "options.exclude_user_ids[0]: ",
+            ),
+            (r#"{"content":{"data":"x","timestamp":"now"}}"#, "content.timestamp: "),
+            (r#"{"content":{"type":"VIDEO","data":"x"}}"#, r#"content.type "VIDEO" is unknown"#),
+            (r#"{"content":{}}"#, "exactly one of data"),
+            (r#"{"content":{"data":"x","data_base64":"eA=="}}"#, "exactly one of data"),
+            (r#"{"content":{"data_base64":"%"}}"#, "content.data_base64 is no base64"),
+            (r#"{"content":{"data":"x"}} {}"#, "after the object"),
+        ] {
+            let line = mistake(body);
+            assert!(line.starts_with("BAD_REQUEST: ") && line.contains(expected), "{body}: {line}");
+        }
+    }
+
+    #[test]
+    fn text_and_bytes_keep_what_they_are() {
+        let content =
+            |body: &str| parse::<PushBody>(body.as_bytes()).unwrap().content.into_content().unwrap();
+        let text = content(r#"{"content":{"data":"h\u00e9","timestamp":7}}"#);
+        assert_eq!((&text.data[..], text.binary, text.timestamp), ("hé".as_bytes(), false, 7));
+        let bytes = content(r#"{"content":{"type":"AUDIO","data_base64":"AP8="}}"#);
+        assert_eq!(
+            (&bytes.data[..], bytes.binary, bytes.r#type()),
+            (&[0, 255][..], true, content::Type::Audio)
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! The gRPC interface: pushes of business servers, and changed rooms of controllers.
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast_proto::{
+    pubsub::{
+        BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest,
+        RoomChangedReply, RoomChangedRequest, push_manager_service_server::PushManagerService,
+    },
+    status,
+};
+use roomcast_types::{Fault, RoomCard};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use crate::{
+    metrics::Kind,
+    push::{Call, Push, Pusher},
+};
+
+/// The service.
+#[derive(Clone)]
+pub struct Rpc {
+    pusher: Arc<Pusher>,
+    push_bytes_max: usize,
+}
+
+impl Rpc {
+    /// Serves pushes of up to `push_bytes_max` bytes.
+    pub fn new(pusher: Arc<Pusher>, push_bytes_max: usize) -> Self {
+        Self { pusher, push_bytes_max }
+    }
+
+    async fn push(
+        &self,
+        push: Result<Push, Fault>,
+        kind: Kind,
+        call: Call,
+    ) -> Result<Response<PushReply>, Status> {
+        self.pusher.push(push, kind, call).await.map(Response::new).map_err(|fault| status(&fault))
+    }
+}
+
+#[tonic::async_trait]
+impl PushManagerService for Rpc {
+    async fn push_to_room(&self, request: Request<PushToRoomRequest>) -> Result<Response<PushReply>, Status> {
+        let call = call(request.metadata());
+        let PushToRoomRequest { room_id, content, options } = request.into_inner();
+        self.push(Push::to_room(&room_id, content, options, self.push_bytes_max), Kind::Room, call).await
+    }
+
+    async fn push_to_user(&self, request: Request<PushToUserRequest>) -> Result<Response<PushReply>, Status> {
+        let call = call(request.metadata());
+        let PushToUserRequest { user_id, content, options } = request.into_inner();
+        self.push(Push::to_user(&user_id, content, options, self.push_bytes_max), Kind::Users, call).await
+    }
+
+    async fn push_to_users(
+        &self,
+        request: Request<PushToUsersRequest>,
+    ) -> Result<Response<PushReply>, Status> {
+        let call = call(request.metadata());
+        let PushToUsersRequest { user_ids, content, options } = request.into_inner();
+        self.push(Push::to_users(&user_ids, content, options, self.push_bytes_max), Kind::Users, call).await
+    }
+
+    async fn broadcast(&self, request: Request<BroadcastRequest>) -> Result<Response<PushReply>, Status> {
+        let call = call(request.metadata());
+        let BroadcastRequest { content, options } = request.into_inner();
+        self.push(Push::to_all(content, options, self.push_bytes_max), Kind::All, call).await
+    }
+
+    async fn room_changed(
+        &self,
+        request: Request<RoomChangedRequest>,
+    ) -> Result<Response<RoomChangedReply>, Status> {
+        let card = request.into_inner().card.ok_or_else(|| status(&Fault::bad_request("card is missing")))?;
+        let card = RoomCard::try_from(&card).map_err(|invalid| status(&invalid.into()))?;
+        self.pusher.room_changed(&card);
+        Ok(Response::new(RoomChangedReply {}))
+    }
+}
+
+fn call(metadata: &MetadataMap) -> Call {
+    let text = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok());
+    Call {
+        traceparent: text("traceparent").unwrap_or_default().to_owned(),
+        deadline: text("grpc-timeout")
+            .and_then(grpc_timeout)
+            .and_then(|left| Instant::now().checked_add(left)),
+    }
+}
+
+/// Reads `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount = digits.parse::<u64>().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(amount * 3600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_reads_in_every_unit() {
+        assert_eq!(grpc_timeout("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(grpc_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(grpc_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for bad in ["", "S", "1", "1x", "-1S", "123456789S", "1é"] {
+            assert_eq!(grpc_timeout(bad), None, "{bad}");
+        }
+    }
+}

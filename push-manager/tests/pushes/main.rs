@@ -1,0 +1,10 @@
+//! The push-manager against connect-nodes and controllers that do as they are told, over real gRPC.
+
+mod boot;
+mod controller;
+mod json;
+mod lanes;
+mod node;
+mod receipts;
+mod rooms;
+mod stage;

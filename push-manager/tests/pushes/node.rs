@@ -1,0 +1,445 @@
+//! A connect-node that does as it is told: it announces, delivers, freezes, breaks, refuses and comes back.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use roomcast_proto::pubsub::{
+    Deliver, GetNodeStatsRequest, Interest, KickReply, KickRequest, LaneDown, LaneHelloReply, LanePing,
+    LaneUp, NodeStats, Outcome, RoomCard, RoomInterest, SessionOutcome, UpItem, UserInterest,
+    connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer},
+    deliver, down_item,
+    interest::Snapshot,
+    session_outcome::Kind,
+    up_item,
+};
+use roomcast_registry::{Registration, Registry, Role, State as Life};
+use roomcast_runtime::{bind, serve};
+use roomcast_types::{Incarnation, ServiceId};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Everything a test waits for comes within this, or the test fails.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the node knows and how it behaves.
+#[derive(Debug, Default)]
+struct State {
+    rooms: BTreeMap<String, u64>,
+    users: BTreeMap<String, u64>,
+    /// Last down number processed.
+    seen: u64,
+    knows_lane: bool,
+    unacknowledged: Vec<(u64, UpItem)>,
+    up_number: u64,
+    delivered: Vec<Deliver>,
+    cards: Vec<RoomCard>,
+    /// Items that came with a number processed before.
+    repeats: usize,
+    links: usize,
+    withholds_acks: bool,
+    withholds_outcomes: bool,
+    answer: Option<Outcome>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node_id: String,
+    incarnation: u64,
+    state: Mutex<State>,
+    /// Grows with each change of the state.
+    changes: watch::Sender<u64>,
+    is_frozen: watch::Sender<bool>,
+    /// Cancelled to cut the lane.
+    cut: Mutex<CancellationToken>,
+}
+
+/// One life of a node.
+pub struct FakeNode {
+    inner: Arc<Inner>,
+    pub address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl FakeNode {
+    /// Serves on a free port.
+    pub async fn start(node_id: &str) -> Self {
+        Self::start_at(node_id, 0).await
+    }
+
+    /// Serves on a port that another life may have had.
+    pub async fn start_at(node_id: &str, port: u16) -> Self {
+        let inner = Arc::new(Inner {
+            node_id: node_id.to_owned(),
+            incarnation: Incarnation::random().as_u64(),
+            state: Mutex::default(),
+            changes: watch::Sender::new(0),
+            is_frozen: watch::Sender::new(false),
+            cut: Mutex::default(),
+        });
+        let bound = bind([127, 0, 0, 1].into(), port, "fake node", "none").await.unwrap();
+        let address = bound.address;
+        let service = ConnectNodeServiceServer::new(Service(inner.clone()));
+        let router = tonic::service::Routes::new(service).into_axum_router();
+        let server = tokio::spawn(serve(bound, router, CancellationToken::new()));
+        Self { inner, address, server }
+    }
+
+    pub fn registration(&self) -> Registration {
+        Registration {
+            role: Role::ConnectNode,
+            id: ServiceId::new(&self.inner.node_id).unwrap(),
+            grpc_address: self.address.to_string(),
+            url: format!("ws://{}/ws", self.address),
+            incarnation: Incarnation::from_u64(self.inner.incarnation).unwrap(),
+            state: Life::Ready,
+        }
+    }
+
+    /// Registers under a lease of its own, which nobody keeps.
+    pub async fn register(&self, registry: &dyn Registry) {
+        let lease = registry.grant(Duration::from_secs(3600)).await.unwrap();
+        let expect = match registry.get(Role::ConnectNode, &self.registration().id).await.unwrap() {
+            Some(held) => roomcast_registry::Expect::HeldBy(held.incarnation),
+            None => roomcast_registry::Expect::Absent,
+        };
+        registry.put(&self.registration(), lease, expect).await.unwrap();
+    }
+
+    /// Ends as a killed process does: the port refuses, its connections are reset.
+    pub async fn kill(mut self) -> u16 {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+        self.address.port()
+    }
+
+    /// Breaks the lane; the node goes on.
+    pub fn cut(&self) {
+        let mut cut = self.inner.cut.lock().unwrap();
+        cut.cancel();
+        *cut = CancellationToken::new();
+    }
+
+    pub fn freeze(&self) {
+        self.inner.is_frozen.send_replace(true);
+    }
+
+    pub fn thaw(&self) {
+        self.inner.is_frozen.send_replace(false);
+    }
+
+    pub fn withhold_acks(&self, withholds: bool) {
+        self.inner.change(|state| state.withholds_acks = withholds);
+    }
+
+    pub fn withhold_outcomes(&self, withholds: bool) {
+        self.inner.change(|state| state.withholds_outcomes = withholds);
+    }
+
+    /// Forgets the lane without dying: its next hello says `fresh`.
+    pub fn forget_lane(&self) {
+        self.inner.change(|state| {
+            (state.knows_lane, state.seen, state.up_number) = (false, 0, 0);
+            state.unacknowledged.clear();
+        });
+    }
+
+    /// Answers every push with these counts.
+    pub fn answer(&self, outcome: Outcome) {
+        self.inner.change(|state| state.answer = Some(outcome));
+    }
+
+    /// Has this many sessions in a room, and returns when every lane acknowledged it: a client would see `joined`.
+    pub async fn room(&self, room_id: &str, sessions: u64) {
+        let room = RoomInterest { room_id: room_id.into(), sessions, card_version: 1, withdrawn: false };
+        self.announce(|state, interest| {
+            state.rooms.insert(room_id.to_owned(), sessions);
+            interest.rooms.push(room);
+        })
+        .await;
+    }
+
+    /// Has no interest in the room any more.
+    pub async fn leave_room(&self, room_id: &str) {
+        self.announce(|state, interest| {
+            state.rooms.remove(room_id);
+            let room_id = room_id.to_owned();
+            interest.rooms.push(RoomInterest { room_id, withdrawn: true, ..RoomInterest::default() });
+        })
+        .await;
+    }
+
+    /// Has this many sessions of a user; 0 for none any more.
+    pub async fn user(&self, user_id: &str, sessions: u64) {
+        self.announce(|state, interest| {
+            state.users.insert(user_id.to_owned(), sessions);
+            state.users.retain(|_, sessions| *sessions > 0);
+            interest.users.push(UserInterest { user_id: user_id.to_owned(), sessions });
+        })
+        .await;
+    }
+
+    async fn announce(&self, change: impl FnOnce(&mut State, &mut Interest)) {
+        let number = self.inner.change(|state| {
+            let mut interest = Interest::default();
+            change(state, &mut interest);
+            interest.sessions = state.sessions();
+            state.queue(up_item::Item::Interest(interest))
+        });
+        self.until(|state| state.knows_lane && state.unacknowledged.iter().all(|(own, _)| *own > number))
+            .await;
+    }
+
+    /// What was delivered so far, as text.
+    pub fn delivered(&self) -> Vec<String> {
+        self.with(|state| {
+            let text = |deliver: &Deliver| {
+                let content = deliver.content.clone().unwrap_or_default();
+                String::from_utf8_lossy(&content.data).into_owned()
+            };
+            state.delivered.iter().map(text).collect()
+        })
+    }
+
+    pub fn last(&self) -> Deliver {
+        self.with(|state| state.delivered.last().cloned()).expect("something was delivered")
+    }
+
+    pub fn cards(&self) -> Vec<RoomCard> {
+        self.with(|state| state.cards.clone())
+    }
+
+    pub fn repeats(&self) -> usize {
+        self.with(|state| state.repeats)
+    }
+
+    pub fn links(&self) -> usize {
+        self.with(|state| state.links)
+    }
+
+    /// Returns when these were delivered, in this order, and nothing else.
+    pub async fn until_delivered(&self, expected: &[&str]) {
+        self.until(|state| state.delivered.len() >= expected.len()).await;
+        assert_eq!(self.delivered(), expected);
+    }
+
+    pub async fn until_linked(&self, times: usize) {
+        self.until(|state| state.links >= times).await;
+    }
+
+    pub async fn until_card(&self) {
+        self.until(|state| !state.cards.is_empty()).await;
+    }
+
+    async fn until(&self, reached: impl Fn(&State) -> bool) {
+        let mut changes = self.inner.changes.subscribe();
+        let waiting = async {
+            while !self.with(&reached) {
+                changes.changed().await.unwrap();
+            }
+        };
+        timeout(DEADLINE, waiting).await.expect("the node reaches the state in time");
+    }
+
+    fn with<R>(&self, see: impl FnOnce(&State) -> R) -> R {
+        see(&self.inner.lock())
+    }
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl State {
+    fn sessions(&self) -> u64 {
+        self.users.values().sum::<u64>().max(self.rooms.values().copied().max().unwrap_or(0))
+    }
+
+    fn queue(&mut self, item: up_item::Item) -> u64 {
+        self.up_number += 1;
+        self.unacknowledged.push((self.up_number, UpItem { item: Some(item) }));
+        self.up_number
+    }
+
+    fn snapshot(&self) -> Interest {
+        let room = |(room_id, sessions): (&String, &u64)| RoomInterest {
+            room_id: room_id.clone(),
+            sessions: *sessions,
+            card_version: 1,
+            withdrawn: false,
+        };
+        let user = |(user_id, sessions): (&String, &u64)| UserInterest {
+            user_id: user_id.clone(),
+            sessions: *sessions,
+        };
+        Interest {
+            snapshot: Snapshot::Last.into(),
+            rooms: self.rooms.iter().map(room).collect(),
+            users: self.users.iter().map(user).collect(),
+            sessions: self.sessions(),
+        }
+    }
+
+    fn process(&mut self, number: u64, item: Option<down_item::Item>) {
+        if number <= self.seen {
+            self.repeats += 1;
+            return;
+        }
+        assert_eq!(number, self.seen + 1, "numbers come without a gap");
+        self.seen = number;
+        match item {
+            Some(down_item::Item::Deliver(deliver)) => {
+                let outcome = self.answer.clone().unwrap_or_else(|| self.written(&deliver));
+                self.delivered.push(deliver);
+                if !self.withholds_outcomes {
+                    self.queue(up_item::Item::Outcome(Outcome { number, ..outcome }));
+                }
+            }
+            Some(down_item::Item::RoomChanged(card)) => self.cards.push(card),
+            None => {}
+        }
+    }
+
+    /// Every session takes it.
+    fn written(&self, deliver: &Deliver) -> Outcome {
+        let mut sessions = Vec::new();
+        let written = match deliver.target.as_ref().unwrap() {
+            deliver::Target::RoomId(room_id) => self.rooms.get(room_id).copied().unwrap_or(0),
+            deliver::Target::All(_) => self.sessions(),
+            deliver::Target::Users(users) => {
+                for (index, user_id) in users.user_ids.iter().enumerate() {
+                    for _ in 0..self.users.get(user_id).copied().unwrap_or(0) {
+                        let (user, session_id) = (index as u32, vec![sessions.len() as u8; 16]);
+                        sessions.push(SessionOutcome { user, session_id, kind: Kind::Written.into() });
+                    }
+                }
+                sessions.len() as u64
+            }
+        };
+        Outcome { targets: written, written, sessions, ..Outcome::default() }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let result = change(&mut self.lock());
+        self.changes.send_modify(|changes| *changes += 1);
+        result
+    }
+
+    async fn thawed(&self) {
+        self.is_frozen.subscribe().wait_for(|is_frozen| !is_frozen).await.unwrap();
+    }
+
+    fn greet(&self, first: &LaneDown) -> LaneUp {
+        let hello = first.hello.clone().expect("the first message is a hello");
+        self.change(|state| {
+            let fresh = !state.knows_lane;
+            state.knows_lane = true;
+            state.links += 1;
+            let up_seen = if hello.node_incarnation == self.incarnation { hello.up_seen } else { 0 };
+            state.unacknowledged.retain(|(number, _)| *number > up_seen);
+            let snapshot = state.snapshot();
+            state.queue(up_item::Item::Interest(snapshot));
+            let reply = LaneHelloReply {
+                node_id: self.node_id.clone(),
+                incarnation: self.incarnation,
+                down_seen: state.seen,
+                fresh,
+            };
+            LaneUp { hello: Some(reply), ..LaneUp::default() }
+        })
+    }
+
+    fn take_in(&self, message: LaneDown) -> (u64, Option<LanePing>) {
+        self.change(|state| {
+            state.unacknowledged.retain(|(number, _)| *number > message.up_ack);
+            for (number, item) in (message.first_number..).zip(message.items) {
+                state.process(number, item.item);
+            }
+            (if state.withholds_acks { 0 } else { state.seen }, message.ping)
+        })
+    }
+
+    /// Items from number `from` on.
+    fn unsent(&self, from: u64) -> LaneUp {
+        let state = self.lock();
+        let items: Vec<_> =
+            state.unacknowledged.iter().filter(|(number, _)| *number >= from).cloned().collect();
+        let first_number = items.first().map_or(0, |(number, _)| *number);
+        LaneUp { first_number, items: items.into_iter().map(|(_, item)| item).collect(), ..LaneUp::default() }
+    }
+}
+
+struct Service(Arc<Inner>);
+
+type UpStream = Pin<Box<dyn Stream<Item = Result<LaneUp, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ConnectNodeService for Service {
+    type LaneStream = UpStream;
+
+    async fn lane(&self, request: Request<Streaming<LaneDown>>) -> Result<Response<UpStream>, Status> {
+        let inner = self.0.clone();
+        inner.thawed().await;
+        let (sender, receiver) = tokio::sync::mpsc::channel(64);
+        let cut = inner.cut.lock().unwrap().clone();
+        tokio::spawn(async move {
+            let broken = sender.clone();
+            tokio::select! {
+                _ = lane(inner, request.into_inner(), sender) => {}
+                () = cut.cancelled() => { let _ = broken.send(Err(Status::aborted("cut"))).await; }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn get_node_stats(&self, _: Request<GetNodeStatsRequest>) -> Result<Response<NodeStats>, Status> {
+        Err(Status::unimplemented("fake"))
+    }
+
+    async fn kick(&self, _: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
+        Err(Status::unimplemented("fake"))
+    }
+}
+
+async fn lane(
+    inner: Arc<Inner>,
+    mut down: Streaming<LaneDown>,
+    up: tokio::sync::mpsc::Sender<Result<LaneUp, Status>>,
+) -> Option<()> {
+    let first = down.next().await?.ok()?;
+    up.send(Ok(inner.greet(&first))).await.ok()?;
+    let mut changes = inner.changes.subscribe();
+    let mut next = 1;
+    loop {
+        inner.thawed().await;
+        let message = inner.unsent(next);
+        if !message.items.is_empty() {
+            next = message.first_number + message.items.len() as u64;
+            up.send(Ok(message)).await.ok()?;
+        }
+        tokio::select! {
+            message = down.next() => {
+                inner.thawed().await;
+                let (down_ack, pong) = inner.take_in(message?.ok()?);
+                let items = inner.unsent(next);
+                next = next.max(items.first_number + items.items.len() as u64);
+                up.send(Ok(LaneUp { down_ack, pong, ..items })).await.ok()?;
+            }
+            changed = changes.changed() => changed.ok()?,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Puts a push-manager, nodes and a controller together, and speaks to it as a business server does.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use push_manager::{Deps, Running};
+use roomcast_proto::{
+    fault,
+    pubsub::{
+        BroadcastRequest, Content, PushOptions, PushReply, PushToRoomRequest, PushToUserRequest,
+        PushToUsersRequest, Receipt, RoomCard, RoomChangedRequest,
+        push_manager_service_client::PushManagerServiceClient,
+    },
+};
+use roomcast_registry::{MemoryRegistry, Registry};
+use roomcast_runtime::config::{Config, Layers, Program};
+use roomcast_types::Fault;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+
+use crate::{
+    controller::FakeController,
+    node::{DEADLINE, FakeNode},
+};
+
+/// One push-manager and what is around it.
+pub struct Stage {
+    pub registry: Arc<MemoryRegistry>,
+    pub controller: FakeController,
+    pub running: Running,
+    pub client: PushManagerServiceClient<Channel>,
+}
+
+pub fn config(sets: &[&str]) -> Arc<Config> {
+    let ports = ["push_manager.port=0", "push_manager.metrics_port=0"];
+    let sets = ports.iter().chain(sets).map(|set| (*set).to_owned());
+    Arc::new(Layers::default().with_sets(sets).load(Program::PushManager).unwrap())
+}
+
+impl Stage {
+    /// With these nodes registered before it starts.
+    pub async fn with(nodes: &[&FakeNode]) -> Self {
+        Self::configured(nodes, &[]).await
+    }
+
+    pub async fn configured(nodes: &[&FakeNode], sets: &[&str]) -> Self {
+        let registry = Arc::new(MemoryRegistry::new());
+        let controller = FakeController::start().await;
+        controller.register("controller-1", &*registry).await;
+        for node in nodes {
+            node.register(&*registry).await;
+        }
+        let running = push_manager::start(Deps { config: config(sets), registry: registry.clone() });
+        let running = timeout(DEADLINE, running).await.unwrap().unwrap();
+        let channel = Channel::from_shared(format!("http://{}", running.grpc_address())).unwrap();
+        let client = PushManagerServiceClient::new(channel.connect().await.unwrap());
+        Self { registry, controller, running, client }
+    }
+
+    pub fn registry(&self) -> &dyn Registry {
+        &*self.registry
+    }
+
+    pub async fn push_to_room(&self, room_id: &str, text: &str) -> Result<PushReply, Fault> {
+        let request = PushToRoomRequest { room_id: room_id.into(), content: content(text), options: None };
+        answer(self.client.clone().push_to_room(request).await)
+    }
+
+    /// The receipt of a push to a room.
+    pub async fn room(&self, room_id: &str, text: &str) -> Receipt {
+        self.push_to_room(room_id, text).await.unwrap().receipt.unwrap()
+    }
+
+    /// The receipt of a push to a user.
+    pub async fn user(&self, user_id: &str, text: &str) -> Receipt {
+        let request = PushToUserRequest { user_id: user_id.into(), content: content(text), options: None };
+        answer(self.client.clone().push_to_user(request).await).unwrap().receipt.unwrap()
+    }
+
+    /// The receipt of a push to several users.
+    pub async fn users(&self, user_ids: &[&str], text: &str) -> Receipt {
+        let user_ids = user_ids.iter().map(|id| (*id).to_owned()).collect();
+        let request = PushToUsersRequest { user_ids, content: content(text), options: None };
+        answer(self.client.clone().push_to_users(request).await).unwrap().receipt.unwrap()
+    }
+
+    /// The receipt of a push to everybody but these.
+    pub async fn all(&self, text: &str, excluded: &[&str]) -> Receipt {
+        let exclude_user_ids = excluded.iter().map(|id| (*id).to_owned()).collect();
+        let options = Some(PushOptions { exclude_user_ids });
+        let request = BroadcastRequest { content: content(text), options };
+        answer(self.client.clone().broadcast(request).await).unwrap().receipt.unwrap()
+    }
+
+    pub async fn room_changed(&self, card: RoomCard) {
+        let request = RoomChangedRequest { card: Some(card) };
+        self.client.clone().room_changed(request).await.unwrap();
+    }
+
+    /// One sample of `/metrics`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.running.telemetry().render();
+        let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        sample.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+
+    /// Waits for a sample to become this.
+    pub async fn until_metric(&self, name: &str, reached: impl Fn(f64) -> bool) {
+        let waiting = async {
+            while !reached(self.metric(name)) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let waited = timeout(DEADLINE, waiting).await;
+        assert!(waited.is_ok(), "{name} stayed {}", self.metric(name));
+    }
+
+    /// Waits until so many lanes are in this state.
+    pub async fn until_lanes(&self, state: &str, count: usize) {
+        self.until_metric(&format!("pubsub_push_lanes{{state=\"{state}\"}}"), |lanes| lanes == count as f64)
+            .await;
+    }
+}
+
+pub fn content(text: &str) -> Option<Content> {
+    Some(Content { data: Bytes::copy_from_slice(text.as_bytes()), ..Content::default() })
+}
+
+fn answer(answer: Result<tonic::Response<PushReply>, tonic::Status>) -> Result<PushReply, Fault> {
+    answer.map(tonic::Response::into_inner).map_err(|status| fault(&status))
+}
+
+/// What a receipt says, on one line.
+pub fn line(receipt: &Receipt) -> String {
+    let nodes = receipt.nodes.unwrap();
+    let sum: u64 = receipt.outcomes.values().sum();
+    assert_eq!(receipt.targets, receipt.pending + sum, "{receipt:?}");
+    let outcomes: Vec<_> = receipt.outcomes.iter().map(|(word, count)| format!("{word}={count}")).collect();
+    format!(
+        "{} targets={} pending={} {} addressed={} unreachable={} blind={}",
+        if receipt.complete { "complete" } else { "incomplete" },
+        receipt.targets,
+        receipt.pending,
+        outcomes.join(" "),
+        nodes.addressed,
+        nodes.unreachable,
+        nodes.blind
+    )
+}
