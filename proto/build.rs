@@ -7,8 +7,8 @@ use prost::Message;
 const FILES: [&str; 4] =
     ["pubsub/common.proto", "pubsub/controller.proto", "pubsub/push.proto", "pubsub/node.proto"];
 
-/// Replies that the JSON API shows as they are, with enums as their words.
-const JSON_REPLIES: [&str; 16] = [
+/// Replies that the JSON API and the command line show as they are, with enums as their words.
+const JSON_REPLIES: [&str; 21] = [
     "RoomCard",
     "SessionInfo",
     "RoomStats",
@@ -25,6 +25,11 @@ const JSON_REPLIES: [&str; 16] = [
     "NodeCounts",
     "UserReceipt",
     "SessionReceipt",
+    "DeleteRoomReply",
+    "JoinRoomReply",
+    "LeaveRoomReply",
+    "SelectConnectNodeReply",
+    "KickUserReply",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

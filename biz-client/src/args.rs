@@ -1,0 +1,380 @@
+//! What can be written on the command line.
+
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use roomcast_client::{Content, ContentType};
+use roomcast_types::{NodeId, RoomId, UserId};
+
+use crate::{failure::Failure, message};
+
+/// Pushes through Roomcast, and looks after its rooms, users and nodes.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:\n  \
+        biz-client push room room-001 \"Hello\"\n  \
+        biz-client --action push-to-room --room room-001 --message \"Hello\" --type TEXT\n  \
+        biz-client push user user-001 @photo.jpg --type STATE\n  \
+        biz-client room show room-001\n  \
+        biz-client listen room room-001\n\n\
+        A message is text as given, @FILE for a file (@@text for text that begins with @), or - for standard input; \
+        bytes that are not UTF-8 are pushed as binary.\n\
+        Exit code: 0 accepted, 1 refused or nobody answered, 2 wrong usage."
+)]
+pub struct Args {
+    #[command(flatten)]
+    pub servers: Servers,
+    #[command(flatten)]
+    pub flags: Flags,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Whom to ask, and how to show the answer.
+#[derive(Debug, ClapArgs)]
+pub struct Servers {
+    /// Push-managers, host:port; several separated by commas.
+    #[arg(
+        long,
+        global = true,
+        env = "PUSH_MANAGER",
+        default_value = "localhost:50053",
+        value_delimiter = ',',
+        value_name = "ADDRESS"
+    )]
+    pub push_manager: Vec<String>,
+    /// Controller-managers, host:port; several separated by commas.
+    #[arg(
+        long,
+        global = true,
+        env = "CONTROLLER_ADDRESS",
+        default_value = "localhost:50051",
+        value_delimiter = ',',
+        value_name = "ADDRESS"
+    )]
+    pub controller: Vec<String>,
+    /// How to show the answer.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// How long to wait for an answer, for example 5s or 250ms.
+    #[arg(long, global = true, default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// The reply as JSON, snake_case, defaults written out.
+    Json,
+}
+
+/// A push described by flags alone.
+#[derive(Debug, ClapArgs)]
+pub struct Flags {
+    /// What to do, when no command is given.
+    #[arg(long, value_enum)]
+    pub action: Option<Action>,
+    /// Room of push-to-room.
+    #[arg(long)]
+    pub room: Option<RoomId>,
+    /// User of push-to-user.
+    #[arg(long)]
+    pub user: Option<UserId>,
+    /// The message: text, @FILE, or - for standard input.
+    #[arg(long, allow_hyphen_values = true)]
+    pub message: Option<String>,
+    #[command(flatten)]
+    pub how: How,
+}
+
+impl Flags {
+    /// Whether any of them was written.
+    pub fn is_given(&self) -> bool {
+        let how = self.how.content_type != Kind::Text || !self.how.exclude.is_empty();
+        self.action.is_some() || self.room.is_some() || self.user.is_some() || self.message.is_some() || how
+    }
+}
+
+/// What `--action` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Action {
+    /// To every session in --room.
+    PushToRoom,
+    /// To every session of --user.
+    PushToUser,
+    /// To everyone.
+    Broadcast,
+}
+
+/// What every push takes.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct How {
+    /// What kind of message this is.
+    #[arg(long = "type", value_enum, ignore_case = true, default_value_t = Kind::Text)]
+    pub content_type: Kind,
+    /// A user that does not get it; may be given many times.
+    #[arg(long, value_name = "USER")]
+    pub exclude: Vec<UserId>,
+}
+
+impl How {
+    /// The content of a push with this message; reads the file or standard input that it names.
+    pub fn content(&self, message: &str) -> Result<Content, Failure> {
+        message::read(message, self.content_type.into())
+    }
+}
+
+/// The types of content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum Kind {
+    Text,
+    Audio,
+    Translation,
+    System,
+    State,
+}
+
+impl From<Kind> for ContentType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Text => Self::Text,
+            Kind::Audio => Self::Audio,
+            Kind::Translation => Self::Translation,
+            Kind::System => Self::System,
+            Kind::State => Self::State,
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Push a message.
+    Push {
+        #[command(subcommand)]
+        target: PushTarget,
+    },
+    /// Ask about rooms and change them.
+    Room {
+        #[command(subcommand)]
+        question: RoomQuestion,
+    },
+    /// Ask about a user, or end its sessions.
+    User {
+        #[command(subcommand)]
+        question: UserQuestion,
+    },
+    /// Ask about connect-nodes.
+    Node {
+        #[command(subcommand)]
+        question: NodeQuestion,
+    },
+    /// Connect as a client and print what arrives, until Ctrl-C.
+    Listen {
+        #[command(subcommand)]
+        to: ListenTo,
+    },
+}
+
+/// Whom a push is for.
+#[derive(Debug, Subcommand)]
+pub enum PushTarget {
+    /// To every session in a room.
+    Room {
+        room: RoomId,
+        #[arg(allow_hyphen_values = true)]
+        message: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// To every session of a user.
+    User {
+        user: UserId,
+        #[arg(allow_hyphen_values = true)]
+        message: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// To every session of several users, separated by commas.
+    Users {
+        #[arg(value_delimiter = ',', num_args = 1, required = true)]
+        users: Vec<UserId>,
+        #[arg(allow_hyphen_values = true)]
+        message: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// To everyone.
+    Broadcast {
+        #[arg(allow_hyphen_values = true)]
+        message: String,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+/// How long a seat lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum Membership {
+    /// As long as its user has a session there, with a grace for coming back.
+    Follow,
+    /// Until the user leaves.
+    Durable,
+}
+
+/// Most lines of a list unless told otherwise.
+const LIMIT: &str = "1000";
+
+/// What can be asked about rooms.
+#[derive(Debug, Subcommand)]
+pub enum RoomQuestion {
+    /// All rooms by id.
+    List {
+        /// Most rooms to show.
+        #[arg(long, default_value = LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// The card of a room and its members.
+    Show {
+        room: RoomId,
+        /// Most members to show.
+        #[arg(long, default_value = LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Create a room that is kept when empty.
+    Create {
+        room: RoomId,
+        /// Seats; the server's room.default_max_users unless given.
+        #[arg(long)]
+        max_users: Option<u32>,
+        #[arg(long, value_enum, ignore_case = true, default_value_t = Membership::Follow)]
+        membership: Membership,
+    },
+    /// Change what is given and leave the rest.
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["max_users", "membership"]))]
+    Update {
+        room: RoomId,
+        #[arg(long)]
+        max_users: Option<u32>,
+        #[arg(long, value_enum, ignore_case = true)]
+        membership: Option<Membership>,
+    },
+    /// Remove a room and its seats.
+    Delete { room: RoomId },
+    /// Give a user a seat.
+    Join {
+        room: RoomId,
+        user: UserId,
+        /// For display.
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// Take the seat of a user.
+    Leave { room: RoomId, user: UserId },
+    /// Counts of one room, or of all.
+    Stats { room: Option<RoomId> },
+}
+
+/// What can be asked about users.
+#[derive(Debug, Subcommand)]
+pub enum UserQuestion {
+    /// Where a user is online, with its sessions.
+    Show { user: UserId },
+    /// Close the sessions of a user, or take it out of one room.
+    Kick {
+        user: UserId,
+        /// Only out of this room.
+        #[arg(long)]
+        room: Option<RoomId>,
+        /// Only this session.
+        #[arg(long, default_value = "")]
+        session: String,
+    },
+}
+
+/// What can be asked about nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeQuestion {
+    /// Registered nodes.
+    List,
+    /// A ready node for a new client.
+    Select {
+        /// A node not to be chosen; may be given many times.
+        #[arg(long, value_name = "NODE")]
+        exclude: Vec<NodeId>,
+    },
+    /// Sessions of a node.
+    Sessions {
+        node: NodeId,
+        /// Most sessions to show.
+        #[arg(long, default_value = LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+}
+
+/// As whom to listen.
+#[derive(Debug, Subcommand)]
+pub enum ListenTo {
+    /// To a room, as one of its members: this takes a seat.
+    Room {
+        room: RoomId,
+        /// The user to be; a random one unless given.
+        #[arg(long)]
+        user: Option<UserId>,
+        #[command(flatten)]
+        until: Until,
+    },
+    /// To what is pushed to a user and to everyone.
+    User {
+        user: UserId,
+        #[command(flatten)]
+        until: Until,
+    },
+}
+
+/// Where to listen and when to stop.
+#[derive(Debug, ClapArgs)]
+pub struct Until {
+    /// A node, ws://host:port/ws; the controller names one unless given.
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Stop after so many messages.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
+    let parsed = units.iter().find_map(|(unit, millis)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*millis).filter(|millis| *millis > 0)
+    });
+    parsed.map(Duration::from_millis).ok_or_else(|| "write 250ms, 5s or 1m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_written_with_their_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        for bad in ["", "5", "s", "0s", "-1s", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

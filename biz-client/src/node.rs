@@ -1,0 +1,77 @@
+//! Questions about connect-nodes.
+
+use roomcast_client::Controller;
+use roomcast_proto::pubsub::{
+    ListNodesReply, ListNodesRequest, ListSessionsReply, ListSessionsRequest, SelectConnectNodeRequest,
+};
+use roomcast_types::NodeId;
+
+use crate::{
+    args::{NodeQuestion, Servers},
+    failure::Failure,
+    output::{Output, list, pairs, yes},
+    room::{controller, more, refused},
+};
+
+const PAGE_MAX: u32 = 1_000;
+
+/// Asks and shows the answer.
+pub async fn run(servers: &Servers, question: NodeQuestion, output: &mut Output) -> Result<(), Failure> {
+    let controller = controller(servers)?;
+    match question {
+        NodeQuestion::List => {
+            let reply = controller.list_nodes(ListNodesRequest {}).await.map_err(refused)?;
+            output.show(&reply, describe_nodes)
+        }
+        NodeQuestion::Select { exclude } => {
+            let exclude_node_ids = exclude.into_iter().map(String::from).collect();
+            let request = SelectConnectNodeRequest { exclude_node_ids };
+            let reply = controller.select_connect_node(request).await.map_err(refused)?;
+            output.show(&reply, |node| {
+                pairs([
+                    ("node", node.node_id.clone()),
+                    ("url", node.url.clone()),
+                    ("address", node.node_address.clone()),
+                ])
+            })
+        }
+        NodeQuestion::Sessions { node, limit } => {
+            let reply = sessions(&controller, &node, limit).await?;
+            output.show(&reply, describe_sessions)
+        }
+    }
+}
+
+async fn sessions(controller: &Controller, node: &NodeId, limit: u32) -> Result<ListSessionsReply, Failure> {
+    let mut all = ListSessionsReply::default();
+    loop {
+        let page_size = (limit - all.sessions.len() as u32).min(PAGE_MAX);
+        let request =
+            ListSessionsRequest { node_id: node.to_string(), page_size, page_token: all.next_page_token };
+        let page = controller.list_sessions(request).await.map_err(refused)?;
+        all.sessions.extend(page.sessions);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() || all.sessions.len() as u32 >= limit {
+            return Ok(all);
+        }
+    }
+}
+
+fn describe_nodes(reply: &ListNodesReply) -> String {
+    let rows = reply.nodes.iter().map(|node| {
+        let sessions = format!("{} of {}", node.sessions, node.sessions_max);
+        let (state, url) = (node.state.clone(), node.url.clone());
+        [node.node_id.clone(), state, sessions, node.rooms.to_string(), yes(node.reporting), url]
+    });
+    list(["node", "state", "sessions", "rooms", "reporting", "url"], rows)
+}
+
+fn describe_sessions(reply: &ListSessionsReply) -> String {
+    let rows = reply.sessions.iter().map(|session| {
+        let rooms = session.room_ids.join(", ");
+        let (id, client) = (session.session_id.clone(), session.client_id.clone());
+        [id, session.user_id.clone(), session.user_name.clone(), client, rooms]
+    });
+    let list = list(["session", "user", "name", "client", "rooms"], rows);
+    format!("{list}{}", more(&reply.next_page_token))
+}

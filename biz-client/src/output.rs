@@ -1,0 +1,94 @@
+//! Shows answers: as tables for people, as JSON for programs.
+
+use std::io::{self, Write};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::{args::Format, failure::Failure};
+
+/// Standard output in the chosen format.
+pub struct Output {
+    format: Format,
+}
+
+impl Output {
+    pub fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Shows a reply: the whole of it as JSON, or what `describe` makes of it.
+    pub fn show<T: Serialize>(
+        &mut self,
+        reply: &T,
+        describe: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => {
+                let text = serde_json::to_string_pretty(reply).map_err(|error| {
+                    Failure::Refused(format!("the reply cannot be written as JSON: {error}"))
+                })?;
+                self.line(&text)
+            }
+            Format::Table => self.line(describe(reply).trim_end()),
+        }
+    }
+
+    /// Writes a line now.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        let mut to = io::stdout().lock();
+        writeln!(to, "{text}").and_then(|()| to.flush()).map_err(|_| Failure::Unread)
+    }
+}
+
+/// Names and values, one pair a line; pairs without a value are left out.
+pub fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let pairs: Vec<_> = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    pairs.iter().map(|(name, value)| format!("{name:width$}  {}\n", printable(value))).collect()
+}
+
+/// A list with a header; says `none` when it is empty.
+pub fn list<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header);
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell))));
+    if table.is_empty() {
+        return "none\n".to_owned();
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// Text without control characters: what others wrote must not steer this terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// `yes` or `no`.
+pub fn yes(is_so: bool) -> String {
+    if is_so { "yes" } else { "no" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_others_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+        assert!(!list(["name"], [["\u{1b}]0;x\u{7}".to_owned()]]).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn empty_lists_and_values_are_said_shortly() {
+        assert_eq!(list(["a"], []), "none\n");
+        assert_eq!(
+            pairs([("room", "r".into()), ("epoch", String::new()), ("members", "3".into())]),
+            "room     r\nmembers  3\n"
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! Questions about rooms, and changes to them.
+
+use roomcast_client::Controller;
+use roomcast_proto::pubsub::{
+    CreateRoomRequest, DeleteRoomRequest, GetRoomInfoRequest, GetRoomStatsRequest, JoinRoomRequest,
+    LeaveRoomRequest, ListRoomsReply, ListRoomsRequest, RoomCard, RoomInfo, UpdateRoomRequest, room_card,
+};
+use roomcast_types::RoomId;
+
+use crate::{
+    args::{Membership, RoomQuestion, Servers},
+    failure::Failure,
+    output::{Output, list, pairs, yes},
+};
+
+/// Most lines the controller gives at once.
+const PAGE_MAX: u32 = 1_000;
+
+/// The controllers, and how to speak of their failures.
+pub fn controller(servers: &Servers) -> Result<Controller, Failure> {
+    let controller = Controller::new(&servers.controller).map_err(refused)?;
+    Ok(controller.deadline(servers.timeout).attempts_per_address(1))
+}
+
+/// A call to a controller that failed.
+pub fn refused(error: roomcast_client::Error) -> Failure {
+    Failure::of("controller-manager", "--controller", error)
+}
+
+/// Asks and shows the answer.
+pub async fn run(servers: &Servers, question: RoomQuestion, output: &mut Output) -> Result<(), Failure> {
+    let controller = controller(servers)?;
+    match question {
+        RoomQuestion::List { limit } => {
+            let reply = rooms(&controller, limit).await?;
+            output.show(&reply, describe_rooms)
+        }
+        RoomQuestion::Show { room, limit } => {
+            let reply = info(&controller, &room, limit).await?;
+            output.show(&reply, describe_info)
+        }
+        RoomQuestion::Create { room, max_users, membership } => {
+            let membership = room_card::Membership::from(membership).into();
+            let request = CreateRoomRequest { room_id: room.into(), max_users, membership };
+            let reply = controller.create_room(request).await.map_err(refused)?;
+            output.show(&reply, |card| format!("created\n{}", describe_card(card)))
+        }
+        RoomQuestion::Update { room, max_users, membership } => {
+            let membership = membership.map(|membership| room_card::Membership::from(membership).into());
+            let request = UpdateRoomRequest { room_id: room.into(), max_users, membership };
+            let reply = controller.update_room(request).await.map_err(refused)?;
+            output.show(&reply, |card| format!("updated\n{}", describe_card(card)))
+        }
+        RoomQuestion::Delete { room } => {
+            let request = DeleteRoomRequest { room_id: room.to_string() };
+            let reply = controller.delete_room(request).await.map_err(refused)?;
+            output.show(&reply, |reply| format!("deleted room {room}, which had {} members", reply.members))
+        }
+        RoomQuestion::Join { room, user, name } => {
+            let request =
+                JoinRoomRequest { room_id: room.to_string(), user_id: user.to_string(), user_name: name };
+            let reply = controller.join_room(request).await.map_err(refused)?;
+            output.show(&reply, |reply| {
+                format!("{user} has a seat in room {room}, one of {} members", reply.members)
+            })
+        }
+        RoomQuestion::Leave { room, user } => {
+            let request = LeaveRoomRequest { room_id: room.to_string(), user_id: user.to_string() };
+            let reply = controller.leave_room(request).await.map_err(refused)?;
+            output.show(&reply, |reply| match reply.left {
+                true => format!("{user} left room {room}"),
+                false => format!("{user} had no seat in room {room}"),
+            })
+        }
+        RoomQuestion::Stats { room } => stats(&controller, room, output).await,
+    }
+}
+
+async fn stats(controller: &Controller, room: Option<RoomId>, output: &mut Output) -> Result<(), Failure> {
+    let is_total = room.is_none();
+    let room_id = room.map(String::from).unwrap_or_default();
+    let reply = controller.get_room_stats(GetRoomStatsRequest { room_id }).await.map_err(refused)?;
+    output.show(&reply, |stats| {
+        let only_totals = |count: u64| if is_total { count.to_string() } else { String::new() };
+        pairs([
+            ("rooms", only_totals(stats.rooms)),
+            ("members", stats.members.to_string()),
+            ("online", stats.online_members.to_string()),
+            ("sessions", stats.sessions.to_string()),
+            ("nodes", only_totals(stats.nodes)),
+        ])
+    })
+}
+
+async fn rooms(controller: &Controller, limit: u32) -> Result<ListRoomsReply, Failure> {
+    let mut all = ListRoomsReply::default();
+    loop {
+        let page_size = (limit - all.rooms.len() as u32).min(PAGE_MAX);
+        let request = ListRoomsRequest { page_size, page_token: all.next_page_token };
+        let page = controller.list_rooms(request).await.map_err(refused)?;
+        all.rooms.extend(page.rooms);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() || all.rooms.len() as u32 >= limit {
+            return Ok(all);
+        }
+    }
+}
+
+async fn info(controller: &Controller, room: &RoomId, limit: u32) -> Result<RoomInfo, Failure> {
+    let mut members = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page_size = (limit - members.len() as u32).min(PAGE_MAX);
+        let request =
+            GetRoomInfoRequest { room_id: room.to_string(), page_size, page_token, card_only: false };
+        let mut page = controller.get_room_info(request).await.map_err(refused)?;
+        members.append(&mut page.members);
+        if page.next_page_token.is_empty() || members.len() as u32 >= limit {
+            return Ok(RoomInfo { members, ..page });
+        }
+        page_token = page.next_page_token;
+    }
+}
+
+fn describe_rooms(reply: &ListRoomsReply) -> String {
+    let rows = reply.rooms.iter().map(|room| {
+        let card = room.card.clone().unwrap_or_default();
+        let seats = format!("{} of {}", room.member_count, card.max_users);
+        [card.room_id.clone(), seats, membership(&card), card.version.to_string()]
+    });
+    let list = list(["room", "members", "membership", "version"], rows);
+    format!("{list}{}", more(&reply.next_page_token))
+}
+
+fn describe_info(info: &RoomInfo) -> String {
+    let card = info.card.clone().unwrap_or_default();
+    let counts = pairs([
+        ("members", info.member_count.to_string()),
+        ("online", info.online_count.to_string()),
+        ("created", format!("{} ms since 1970", info.created_at_ms)),
+    ]);
+    let rows = info.members.iter().map(|member| {
+        let sessions = member.sessions.to_string();
+        [member.user_id.clone(), member.user_name.clone(), yes(member.online), sessions]
+    });
+    let list = list(["user", "name", "online", "sessions"], rows);
+    format!("{}{counts}{list}{}", describe_card(&card), more(&info.next_page_token))
+}
+
+fn describe_card(card: &RoomCard) -> String {
+    let state = match card.state() {
+        room_card::State::Active => String::new(),
+        room_card::State::Deleted => "DELETED".to_owned(),
+    };
+    pairs([
+        ("room", card.room_id.clone()),
+        ("state", state),
+        ("membership", membership(card)),
+        ("max users", card.max_users.to_string()),
+        ("version", card.version.to_string()),
+    ])
+}
+
+fn membership(card: &RoomCard) -> String {
+    card.membership().as_str_name().to_owned()
+}
+
+/// A word about what a list leaves out.
+pub fn more(next_page_token: &str) -> &'static str {
+    if next_page_token.is_empty() { "" } else { "there are more; --limit shows them" }
+}
+
+impl From<Membership> for room_card::Membership {
+    fn from(membership: Membership) -> Self {
+        match membership {
+            Membership::Follow => Self::Follow,
+            Membership::Durable => Self::Durable,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Servers that answer as told.
+
+use std::{
+    net::TcpListener as StdListener,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use roomcast_proto::pubsub::{
+    self, BroadcastRequest, GetRoomInfoRequest, PushReply, PushToRoomRequest, PushToUserRequest,
+    PushToUsersRequest, RoomChangedReply, RoomChangedRequest, RoomInfo,
+    controller_service_server::{ControllerService, ControllerServiceServer},
+    push_manager_service_server::{PushManagerService, PushManagerServiceServer},
+};
+use roomcast_types::Fault;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_tungstenite::tungstenite::Message;
+use tonic::{Request, Response, Status, transport::server::Router};
+
+/// An address that refuses connections: it was free a moment ago.
+pub fn refusing_address() -> String {
+    StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+async fn serve(router: Router) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serving = router.serve_with_incoming(TcpListenerStream::new(listener));
+    (address, tokio::spawn(async move { serving.await.unwrap() }))
+}
+
+/// What a push-manager was asked.
+pub struct Pushed {
+    /// `room R`, `user U`, `users U1 U2` or `all`.
+    pub target: String,
+    pub content: pubsub::Content,
+    pub exclude: Vec<String>,
+}
+
+/// A push-manager that gives one answer to everything.
+pub struct PushManagers {
+    pub address: String,
+    seen: Arc<Mutex<Vec<Pushed>>>,
+    task: JoinHandle<()>,
+}
+
+struct PushManager {
+    answer: Result<PushReply, Fault>,
+    seen: Arc<Mutex<Vec<Pushed>>>,
+}
+
+impl PushManagers {
+    pub async fn start(answer: Result<PushReply, Fault>) -> Self {
+        let seen = Arc::default();
+        let service = PushManager { answer, seen: Arc::clone(&seen) };
+        let router = tonic::transport::Server::builder().add_service(PushManagerServiceServer::new(service));
+        let (address, task) = serve(router).await;
+        Self { address, seen, task }
+    }
+
+    /// The push; panics unless there was exactly one.
+    pub fn only_push(&self) -> Pushed {
+        let mut seen = self.seen.lock().unwrap();
+        assert_eq!(seen.len(), 1);
+        seen.pop().unwrap()
+    }
+}
+
+impl Drop for PushManagers {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl PushManager {
+    fn answer(
+        &self,
+        target: String,
+        content: Option<pubsub::Content>,
+        options: Option<pubsub::PushOptions>,
+    ) -> Result<Response<PushReply>, Status> {
+        let exclude = options.unwrap_or_default().exclude_user_ids;
+        self.seen.lock().unwrap().push(Pushed { target, content: content.unwrap(), exclude });
+        self.answer.clone().map(Response::new).map_err(|fault| roomcast_proto::status(&fault))
+    }
+}
+
+#[tonic::async_trait]
+impl PushManagerService for PushManager {
+    async fn push_to_room(&self, request: Request<PushToRoomRequest>) -> Result<Response<PushReply>, Status> {
+        let request = request.into_inner();
+        self.answer(format!("room {}", request.room_id), request.content, request.options)
+    }
+    async fn push_to_user(&self, request: Request<PushToUserRequest>) -> Result<Response<PushReply>, Status> {
+        let request = request.into_inner();
+        self.answer(format!("user {}", request.user_id), request.content, request.options)
+    }
+    async fn push_to_users(
+        &self,
+        request: Request<PushToUsersRequest>,
+    ) -> Result<Response<PushReply>, Status> {
+        let request = request.into_inner();
+        self.answer(format!("users {}", request.user_ids.join(" ")), request.content, request.options)
+    }
+    async fn broadcast(&self, request: Request<BroadcastRequest>) -> Result<Response<PushReply>, Status> {
+        let request = request.into_inner();
+        self.answer("all".into(), request.content, request.options)
+    }
+    async fn room_changed(
+        &self,
+        _: Request<RoomChangedRequest>,
+    ) -> Result<Response<RoomChangedReply>, Status> {
+        Err(unasked())
+    }
+}
+
+fn unasked() -> Status {
+    Status::internal("not part of these tests")
+}
+
+type InfoAnswer = dyn Fn(&GetRoomInfoRequest) -> Result<RoomInfo, Fault> + Send + Sync;
+
+/// A controller-manager that knows about rooms only.
+pub struct Controllers {
+    pub address: String,
+    task: JoinHandle<()>,
+}
+
+struct Controller(Box<InfoAnswer>);
+
+impl Controllers {
+    pub async fn start(
+        answer: impl Fn(&GetRoomInfoRequest) -> Result<RoomInfo, Fault> + Send + Sync + 'static,
+    ) -> Self {
+        let service = ControllerServiceServer::new(Controller(Box::new(answer)));
+        let (address, task) = serve(tonic::transport::Server::builder().add_service(service)).await;
+        Self { address, task }
+    }
+}
+
+impl Drop for Controllers {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+macro_rules! unasked {
+    ($($name:ident($request:ident) -> $reply:ident;)*) => {
+        #[tonic::async_trait]
+        impl ControllerService for Controller {
+            type ReportStream = tokio_stream::Empty<Result<pubsub::ControllerReply, Status>>;
+            async fn get_room_info(
+                &self,
+                request: Request<GetRoomInfoRequest>,
+            ) -> Result<Response<RoomInfo>, Status> {
+                (self.0)(request.get_ref()).map(Response::new).map_err(|fault| roomcast_proto::status(&fault))
+            }
+            async fn report(
+                &self,
+                _: Request<tonic::Streaming<pubsub::NodeReport>>,
+            ) -> Result<Response<Self::ReportStream>, Status> {
+                Err(unasked())
+            }
+            $(async fn $name(
+                &self,
+                _: Request<pubsub::$request>,
+            ) -> Result<Response<pubsub::$reply>, Status> {
+                Err(unasked())
+            })*
+        }
+    };
+}
+
+unasked! {
+    get_room_stats(GetRoomStatsRequest) -> RoomStats;
+    list_rooms(ListRoomsRequest) -> ListRoomsReply;
+    create_room(CreateRoomRequest) -> RoomCard;
+    update_room(UpdateRoomRequest) -> RoomCard;
+    delete_room(DeleteRoomRequest) -> DeleteRoomReply;
+    join_room(JoinRoomRequest) -> JoinRoomReply;
+    leave_room(LeaveRoomRequest) -> LeaveRoomReply;
+    get_user_node(GetUserNodeRequest) -> UserNode;
+    list_sessions(ListSessionsRequest) -> ListSessionsReply;
+    list_nodes(ListNodesRequest) -> ListNodesReply;
+    select_connect_node(SelectConnectNodeRequest) -> SelectConnectNodeReply;
+    kick_user(KickUserRequest) -> KickUserReply;
+}
+
+/// A node that welcomes one client and says these frames; gives its address.
+pub async fn node_that_says(frames: Vec<Value>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        let welcome = json!({"type": "welcome", "node_id": "node-1", "user_id": "user-001"});
+        for frame in [welcome].into_iter().chain(frames) {
+            socket.send(Message::text(frame.to_string())).await.unwrap();
+        }
+        while let Some(Ok(_)) = socket.next().await {}
+    });
+    url
+}
