@@ -14,8 +14,9 @@ pub(super) struct Flow {
     pub(super) wheel: Wheel,
     /// As of the last [`Flow::refresh`].
     pub(super) now: Millis,
-    /// Bytes the kernel took since the last report to the metrics.
+    /// Bytes the kernel took since the last report to the metrics, and in how many calls.
     pub(super) bytes_written: u64,
+    pub(super) writes: u64,
     clock: Clock,
     load: Arc<Load>,
     shard: u16,
@@ -32,6 +33,7 @@ impl Flow {
             config,
             now: 0,
             bytes_written: 0,
+            writes: 0,
             clock: Clock::start(),
             load,
             shard,
@@ -59,10 +61,10 @@ impl Flow {
         self.queued = self.queued + after - before;
     }
 
-    /// Bytes written, and the change of those that wait, since the last call.
-    pub(super) fn take_unreported(&mut self) -> (u64, i64) {
-        let queued = self.queued as i64 - self.queued_reported;
-        self.queued_reported += queued;
-        (std::mem::take(&mut self.bytes_written), queued)
+    /// The change of what waits since the last call.
+    pub(super) fn take_queued_change(&mut self) -> i64 {
+        let change = self.queued as i64 - self.queued_reported;
+        self.queued_reported += change;
+        change
     }
 }

@@ -17,6 +17,7 @@ pub struct ShardMetrics {
     pub(super) frames_in: FramesIn,
     pub(super) deliveries: Deliveries,
     pub(super) bytes_written: Counter,
+    pub(super) writes: Counter,
     pub(super) queued_bytes: Gauge,
     pub(super) slow_closes: Counter,
     pub(super) walk_seconds: Histogram,
@@ -124,6 +125,7 @@ impl ShardMetrics {
                 closed: deliveries("closed"),
             },
             bytes_written: counter!("pubsub_node_written_bytes_total"),
+            writes: counter!("pubsub_node_writes_total"),
             queued_bytes: gauge!("pubsub_node_queued_bytes"),
             slow_closes: counter!("pubsub_node_slow_closes_total"),
             walk_seconds: histogram!("pubsub_node_walk_seconds"),
@@ -146,6 +148,7 @@ fn describe() {
     describe_counter!("pubsub_node_frames_in_total", "Frames of clients, by type");
     describe_counter!("pubsub_node_deliveries_total", "Targets of pushes, by outcome of the first try");
     describe_counter!("pubsub_node_written_bytes_total", "Bytes of frames that the kernel took");
+    describe_counter!("pubsub_node_writes_total", "Write calls that the kernel took bytes of");
     describe_gauge!("pubsub_node_queued_bytes", "Bytes that wait for slow readers");
     describe_counter!("pubsub_node_slow_closes_total", "Sessions closed because their reader was too slow");
     describe_histogram!(

@@ -285,6 +285,7 @@ impl Session {
             match result {
                 Ok(taken) => {
                     flow.bytes_written += taken as u64;
+                    flow.writes += 1;
                     begun = taken;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -334,7 +335,11 @@ impl Session {
         }
         let before = self.out.bytes();
         let stream = &self.stream;
-        let (taken, flushed) = self.out.flush(|slices| stream.try_write_vectored(slices));
+        let (taken, flushed) = self.out.flush(|slices| {
+            let written = stream.try_write_vectored(slices);
+            flow.writes += u64::from(written.is_ok());
+            written
+        });
         flow.bytes_written += taken as u64;
         flow.requeued(before, self.out.bytes());
         if taken > 0 {

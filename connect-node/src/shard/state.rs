@@ -350,10 +350,11 @@ impl Shard {
 
     /// Hands the metrics what gathered since the last time.
     pub(super) fn settle(&mut self) {
-        let (written, queued) = self.flow.take_unreported();
-        if written > 0 {
-            self.metrics.bytes_written.increment(written);
+        if self.flow.writes > 0 {
+            self.metrics.bytes_written.increment(std::mem::take(&mut self.flow.bytes_written));
+            self.metrics.writes.increment(std::mem::take(&mut self.flow.writes));
         }
+        let queued = self.flow.take_queued_change();
         if queued != 0 {
             self.metrics.queued_bytes.increment(queued as f64);
         }

@@ -1,0 +1,11 @@
+//! Shards and the acceptor over real loopback sockets, with a hub that only answers.
+
+mod closing;
+mod fixture;
+mod http;
+mod limits;
+mod liveness;
+mod pushes;
+mod rooms;
+mod slow;
+mod welcome;
