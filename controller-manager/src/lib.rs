@@ -1,1 +1,58 @@
-//! Placeholder.
+//! The controller-manager: the truth about rooms and seats, admission, and the shared view of who is where.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`rpc`] | ControllerService: each method, its limits and answers |
+//! | [`report`] | what nodes report: order, slices, versions, answers |
+//! | [`admission`] | joins: rejoin without SQL, else transactions that joins share |
+//! | [`seats`] | leaves, releases after the grace, the audit, empty rooms |
+//! | [`cards`], [`notify`] | cards of rooms and who has to hear of them |
+//! | [`sweep`] | nodes that died |
+//! | [`kick`] | orders to nodes about sessions |
+//! | [`select`] | the choice of a node for a client |
+//! | [`watch`] | health of the stores, gauges |
+//!
+//! Any number of controllers work on the same stores; none is special, and every step is safe to race.
+
+mod admission;
+mod backlog;
+mod cards;
+mod clock;
+mod concurrent;
+mod controller;
+mod error;
+mod kick;
+mod metrics;
+mod notify;
+mod page;
+mod peers;
+mod report;
+mod rpc;
+mod running;
+mod seats;
+mod select;
+mod sweep;
+mod tasks;
+mod watch;
+
+use std::sync::Arc;
+
+use roomcast_registry::Registry;
+use roomcast_runtime::Config;
+use roomcast_store::{Presence, Rooms};
+
+pub use error::Error;
+pub use running::{Running, start};
+
+/// What a controller works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// The whole configuration; this service reads `network`, `server`, `room`, `registry` and `telemetry`.
+    pub config: Arc<Config>,
+    /// Who is alive.
+    pub registry: Arc<dyn Registry>,
+    /// The record of rooms and seats.
+    pub rooms: Arc<dyn Rooms>,
+    /// The shared memory of who is where.
+    pub presence: Arc<dyn Presence>,
+}

@@ -1,0 +1,174 @@
+//! Joins: the rejoin fast path without SQL, else a seat from a transaction that joins of one room share.
+
+mod batches;
+
+pub(crate) use batches::Batches;
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast_store::{presence::CardEntry, rooms::SeatRequest};
+use roomcast_types::{Code, Fault, Membership, RoomCard, RoomId, RoomState, SessionId, StoreTime, UserId};
+use tokio::time::timeout;
+
+use self::batches::Seat;
+use crate::{
+    controller::{Controller, room_deleted},
+    error::{RETRY_AFTER, fault},
+    metrics::JoinOutcome,
+};
+
+/// How long a join may wait for the record. With what presence may take before, it ends within a second.
+const ADMISSION_WAIT: Duration = Duration::from_millis(650);
+
+/// A join that was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// The room's card; version 0 when neither store could show it.
+    pub(crate) card: RoomCard,
+    /// Users with a seat.
+    pub(crate) members: u64,
+    /// Whether presence holds the join as well; false: the seat is given, and the next report repairs presence.
+    pub(crate) is_present: bool,
+}
+
+/// Puts a session into a room. Answers within a second: UNAVAILABLE when a store that is needed does not.
+pub(crate) async fn join(
+    controller: &Arc<Controller>,
+    room: &RoomId,
+    who: SeatRequest,
+    session: SessionId,
+) -> Result<Joined, Fault> {
+    let joined = match rejoin(controller, room, &who.user_id, session).await {
+        Ok(Some(joined)) => {
+            controller.metrics.join(JoinOutcome::Rejoined);
+            return Ok(joined);
+        }
+        Ok(None) => enter(controller, room, who, session).await,
+        Err(refused) => Err(refused),
+    };
+    count(controller, &joined);
+    joined
+}
+
+/// Gives a user a seat without a session: absent from now on, unless it is there already.
+pub(crate) async fn take_seat(
+    controller: &Arc<Controller>,
+    room: &RoomId,
+    who: SeatRequest,
+) -> Result<Joined, Fault> {
+    let user = who.user_id.clone();
+    let seat = seat(controller, room, who).await;
+    let joined = match seat {
+        Ok(seat) => {
+            let now = controller.clock.now().await;
+            let is_present = mark_absent(controller, room, &user, seat.card.membership, now).await;
+            Ok(Joined { card: seat.card, members: seat.members, is_present })
+        }
+        Err(refused) => Err(refused),
+    };
+    count(controller, &joined);
+    joined
+}
+
+fn count(controller: &Controller, joined: &Result<Joined, Fault>) {
+    controller.metrics.join(match joined {
+        Ok(_) => JoinOutcome::Admitted,
+        Err(refused) => JoinOutcome::of(refused.code),
+    });
+}
+
+/// Marks the holder of a seat without a session as absent; an audit finds the seat when presence is away.
+pub(crate) async fn mark_absent(
+    controller: &Controller,
+    room: &RoomId,
+    user: &UserId,
+    membership: Membership,
+    now: StoreTime,
+) -> bool {
+    let due = controller.due(membership, now);
+    let marked = controller.promptly(controller.presence.mark_absent(room, user, now, due)).await;
+    if marked.is_err() {
+        controller.audits.push(room.clone());
+    }
+    marked.is_ok()
+}
+
+/// The fast path: whoever presence knows in the room holds a seat. `None`: ask the record.
+async fn rejoin(
+    controller: &Controller,
+    room: &RoomId,
+    user: &UserId,
+    session: SessionId,
+) -> Result<Option<Joined>, Fault> {
+    let presence = &controller.presence;
+    // Presence away is no reason to refuse: the record decides then.
+    let Ok(known) = controller.promptly(presence.card(room)).await else { return Ok(None) };
+    if let CardEntry::Buried { .. } = known {
+        return Err(room_deleted(room));
+    }
+    if !matches!(controller.promptly(presence.rejoin(room, user, session)).await, Ok(true)) {
+        return Ok(None);
+    }
+    let (card, members) = match known {
+        CardEntry::Known { card, members } => (card, members),
+        _ => match timeout(ADMISSION_WAIT, controller.rooms.room(room)).await {
+            Ok(Ok(Some(row))) => {
+                controller.stale_cards.push(room.clone());
+                (row.card, row.members)
+            }
+            // Presence was rebuilt from reports and the record has lost the room: a transaction makes it anew.
+            Ok(Ok(None)) => return Ok(None),
+            _ => unknown_card(controller, room).await,
+        },
+    };
+    Ok(Some(Joined { card, members, is_present: true }))
+}
+
+/// What is said of a room whose card no store can show: version 0, and those online as its members.
+async fn unknown_card(controller: &Controller, room: &RoomId) -> (RoomCard, u64) {
+    let card = RoomCard {
+        room_id: room.clone(),
+        version: 0,
+        state: RoomState::Active,
+        membership: Membership::Follow,
+        max_users: controller.config.room.default_max_users,
+    };
+    let counts = controller.promptly(controller.presence.online_counts(room)).await;
+    (card, counts.map_or(1, |(_, users)| users))
+}
+
+async fn enter(
+    controller: &Arc<Controller>,
+    room: &RoomId,
+    who: SeatRequest,
+    session: SessionId,
+) -> Result<Joined, Fault> {
+    let user = who.user_id.clone();
+    let seat = seat(controller, room, who).await?;
+    let entered = controller.promptly(controller.presence.enter(room, &user, session)).await;
+    Ok(Joined { card: seat.card, members: seat.members, is_present: entered.is_ok() && seat.is_card_shown })
+}
+
+/// A seat from the next transaction of the room.
+async fn seat(controller: &Arc<Controller>, room: &RoomId, who: SeatRequest) -> Result<Seat, Fault> {
+    let answer = batches::submit(controller, room, who)?;
+    match timeout(ADMISSION_WAIT, answer).await {
+        Ok(Ok(decided)) => decided,
+        // The batch's task panicked, or the controller is stopping.
+        Ok(Err(_)) => Err(Fault::unavailable("the controller dropped this join; try again", RETRY_AFTER)),
+        Err(_) => Err(Fault::unavailable(
+            format!("room {room}: the record does not answer; try again"),
+            RETRY_AFTER,
+        )),
+    }
+}
+
+/// The answer to somebody that found no place.
+fn room_full(room: &RoomId, members: u64, max_users: u32) -> Fault {
+    Fault::new(Code::RoomFull, format!("room {room} has {members} of {max_users} seats taken"))
+}
+
+/// What a store's error means for every join of a batch.
+fn refusal(error: &roomcast_store::Error) -> Fault {
+    fault(error)
+}

@@ -1,0 +1,53 @@
+//! Why a controller does not start, and the one table from store errors to faults.
+
+use std::time::Duration;
+
+use roomcast_runtime::BindError;
+use roomcast_store::{Error as StoreError, ErrorKind};
+use roomcast_types::{Code, Fault, InvalidId};
+
+/// When to try again what a store could not answer: long enough for a fail-over to make progress.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Why a controller could not start; one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port could not be taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The id of the configuration cannot be registered.
+    #[error("server.id: {0}")]
+    Id(#[from] InvalidId),
+    /// The registry refused or did not answer.
+    #[error("cannot register: {0}")]
+    Registry(#[from] roomcast_registry::Error),
+}
+
+/// What a peer sees of a store's error. What the backend itself said stays in the log.
+pub(crate) fn fault(error: &StoreError) -> Fault {
+    match error.kind() {
+        ErrorKind::NoSuchRoom => Fault::new(Code::NotFound, error.to_string()),
+        ErrorKind::RoomDeleted => Fault::new(Code::RoomDeleted, error.to_string()),
+        ErrorKind::RoomExists => Fault::new(Code::AlreadyExists, error.to_string()),
+        ErrorKind::Unavailable => Fault::unavailable("the store does not answer; try again", RETRY_AFTER),
+        ErrorKind::Failed => {
+            tracing::error!(error = %Causes(error), "a store failed");
+            Fault::new(Code::Internal, "the store failed; the controller's log says how")
+        }
+    }
+}
+
+/// Shows an error with everything behind it, on one line.
+struct Causes<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Which nodes report to this controller, when they last did, and what they hold.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use roomcast_store::presence::NodeRef;
+use roomcast_types::NodeId;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What a node last said of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) sessions: u64,
+    pub(crate) sessions_max: u64,
+    pub(crate) rooms: u64,
+}
+
+struct Entry {
+    node: NodeRef,
+    number: u64,
+    reported_at: Instant,
+    load: Option<Load>,
+    /// Asks the stream to end.
+    end: CancellationToken,
+    /// Cancelled when it has ended.
+    ended: CancellationToken,
+}
+
+/// The open streams, one a node: a newer one ends the older.
+#[derive(Default)]
+pub(crate) struct Streams {
+    open: Arc<Mutex<HashMap<NodeId, Entry>>>,
+}
+
+/// An open stream; leaves the list when dropped.
+pub(crate) struct OpenStream {
+    node: NodeRef,
+    number: u64,
+    open: Arc<Mutex<HashMap<NodeId, Entry>>>,
+    /// Cancelled when a newer stream of the node came, or the controller stops.
+    pub(crate) end: CancellationToken,
+    _ended: DropGuard,
+}
+
+/// The stream that a newer one replaced.
+pub(crate) struct Replaced {
+    /// Which life of the node it belonged to.
+    pub(crate) node: NodeRef,
+    /// Cancelled when it applies nothing any more.
+    pub(crate) ended: CancellationToken,
+}
+
+impl Streams {
+    /// Takes a stream up; the one that it replaces was asked to end.
+    pub(crate) fn open(&self, node: NodeRef) -> (OpenStream, Option<Replaced>) {
+        let (end, ended) = (CancellationToken::new(), CancellationToken::new());
+        let mut open = lock(&self.open);
+        let older = open.remove(&node.node_id);
+        let number = older.as_ref().map_or(1, |older| older.number + 1);
+        let entry = Entry {
+            node: node.clone(),
+            number,
+            reported_at: Instant::now(),
+            load: None,
+            end: end.clone(),
+            ended: ended.clone(),
+        };
+        open.insert(node.node_id.clone(), entry);
+        drop(open);
+        let replaced = older.map(|older| {
+            older.end.cancel();
+            Replaced { node: older.node, ended: older.ended }
+        });
+        let open = self.open.clone();
+        (OpenStream { node, number, open, end, _ended: ended.drop_guard() }, replaced)
+    }
+
+    /// What a node last said of itself, and how long ago it last reported.
+    pub(crate) fn load(&self, node: &str) -> Option<(Option<Load>, Duration)> {
+        lock(&self.open).get(node).map(|entry| (entry.load, entry.reported_at.elapsed()))
+    }
+
+    /// How long ago this life of a node last reported; `None` when it has no stream here.
+    pub(crate) fn silent_for(&self, node: &NodeRef) -> Option<Duration> {
+        let open = lock(&self.open);
+        open.get(&node.node_id).filter(|entry| entry.node == *node).map(|entry| entry.reported_at.elapsed())
+    }
+
+    /// Streams, and the sessions of their nodes.
+    pub(crate) fn totals(&self) -> (usize, u64) {
+        let open = lock(&self.open);
+        let sessions = open.values().filter_map(|entry| entry.load).map(|load| load.sessions).sum();
+        (open.len(), sessions)
+    }
+
+    /// Asks the stream of this life of a node to end.
+    pub(crate) fn end(&self, node: &NodeRef) {
+        if let Some(entry) = lock(&self.open).get(&node.node_id).filter(|entry| entry.node == *node) {
+            entry.end.cancel();
+        }
+    }
+
+    /// Asks every stream to end.
+    pub(crate) fn end_all(&self) {
+        for entry in lock(&self.open).values() {
+            entry.end.cancel();
+        }
+    }
+}
+
+impl OpenStream {
+    /// Notes that the node reported.
+    pub(crate) fn reported(&self, load: Option<Load>) {
+        if let Some(entry) = lock(&self.open).get_mut(&self.node.node_id)
+            && entry.number == self.number
+        {
+            entry.reported_at = Instant::now();
+            entry.load = load.or(entry.load);
+        }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut open = lock(&self.open);
+        if open.get(&self.node.node_id).is_some_and(|entry| entry.number == self.number) {
+            open.remove(&self.node.node_id);
+        }
+    }
+}
+
+fn lock(open: &Mutex<HashMap<NodeId, Entry>>) -> MutexGuard<'_, HashMap<NodeId, Entry>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}

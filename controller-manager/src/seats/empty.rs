@@ -1,0 +1,48 @@
+//! Removes rooms that a join created and that stayed empty.
+
+use std::time::Duration;
+
+use roomcast_store::Error as StoreError;
+use roomcast_types::{RoomId, StoreTime};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::controller::Controller;
+
+/// Rooms removed at once; the rest waits for the next look.
+const AT_ONCE: u32 = 256;
+/// How often empty rooms are looked for; more often when rooms are to go quickly.
+const EVERY_MAX: Duration = Duration::from_secs(10);
+const EVERY_MIN: Duration = Duration::from_millis(100);
+
+/// Runs for ever. Every controller does this: the removal is conditional.
+pub(crate) async fn remove_empty_rooms(controller: &Controller) {
+    let ttl = controller.config.room.empty_ttl;
+    let mut ticks = interval((ttl / 10).clamp(EVERY_MIN, EVERY_MAX));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(now) = controller.clock.read().await else { continue };
+        // A store that is away is reported by the health watch; the next look finds the same rooms.
+        let _ = remove_some(controller, now.minus(ttl)).await;
+    }
+}
+
+async fn remove_some(controller: &Controller, before: StoreTime) -> Result<(), StoreError> {
+    for room in controller.rooms.empty_rooms(before, AT_ONCE).await? {
+        if controller.rooms.delete_if_empty(&room, before).await? {
+            controller.metrics.rooms_removed.increment(1);
+            forget(controller, &room).await?;
+            tracing::info!(room_id = %room, "a room that stayed empty was removed");
+        }
+    }
+    Ok(())
+}
+
+/// What presence holds of a removed room goes, unless a join has created the room anew already.
+async fn forget(controller: &Controller, room: &RoomId) -> Result<(), StoreError> {
+    let (sessions, _) = controller.presence.online_counts(room).await?;
+    if sessions == 0 && controller.rooms.room(room).await?.is_none() {
+        return controller.presence.forget_room(room).await;
+    }
+    Ok(())
+}

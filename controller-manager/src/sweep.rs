@@ -1,0 +1,165 @@
+//! Finds nodes that died and takes their sessions out of presence. Every controller does it; twice does no harm.
+
+mod clean;
+mod probe;
+mod verdict;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use roomcast_registry::Listing;
+use roomcast_store::presence::NodeRef;
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use self::verdict::{Lease, Probe, Signs, Verdict};
+use crate::{concurrent, controller::Controller};
+
+/// How often every known node is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// Nodes asked for a sign of life at once.
+const PROBES_AT_ONCE: usize = 32;
+
+/// What is known of nodes that may have died.
+#[derive(Default)]
+pub(crate) struct Suspects {
+    known: Mutex<HashMap<NodeRef, Known>>,
+    nudged: Notify,
+}
+
+struct Known {
+    /// Where it was last registered.
+    address: Option<String>,
+    /// Its last sign of life that was seen here.
+    alive_at: Instant,
+    /// Its reports broke off, or its lease is gone: it has to answer for itself.
+    is_suspect: bool,
+    /// Another life of the node has introduced itself.
+    is_replaced: bool,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { address: None, alive_at: Instant::now(), is_suspect: false, is_replaced: false }
+    }
+}
+
+impl Suspects {
+    /// Has a node asked for a sign of life at once.
+    pub(crate) fn look_at(&self, node: NodeRef) {
+        self.lock().entry(node).or_default().is_suspect = true;
+        self.nudged.notify_one();
+    }
+
+    /// A later life of the node has introduced itself.
+    pub(crate) fn died(&self, node: NodeRef) {
+        self.lock().entry(node).or_default().is_replaced = true;
+        self.nudged.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeRef, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at all nodes now and then, and at suspects at once. Runs for ever.
+pub(crate) async fn sweep_dead(controller: &Arc<Controller>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_suspended = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = controller.suspects.nudged.notified() => {}
+        }
+        // Presence away is reported by the health watch; without it there is nothing to sweep.
+        let Ok(lives) = controller.presence.indexed_nodes().await else { continue };
+        let is_suspended = look(controller, lives).await;
+        if is_suspended && !was_suspended {
+            tracing::warn!("so many nodes vanished at once that a lost lease alone makes none of them dead");
+        }
+        was_suspended = is_suspended;
+    }
+}
+
+/// Whether lost leases count for nothing at present.
+async fn look(controller: &Arc<Controller>, lives: Vec<NodeRef>) -> bool {
+    let listing = controller.nodes.current();
+    let leases: Vec<(NodeRef, Lease)> = lives
+        .into_iter()
+        .map(|node| {
+            let lease = lease(&listing, &node);
+            (node, lease)
+        })
+        .collect();
+    note(controller, &listing, &leases);
+    let gone = leases.iter().filter(|(_, lease)| *lease == Lease::Gone).count();
+    let age = listing.listed_at.map(|at| at.elapsed());
+    let is_trusted = verdict::is_lease_trusted(leases.len(), gone, age);
+    let looks = leases.into_iter().map(|(node, lease)| {
+        async move {
+            let verdict = verdict::judge(&signs(controller, &node, lease).await, is_trusted);
+            if let Verdict::Dead(cause) = verdict {
+                clean::sweep(controller, &node, cause).await;
+            }
+        }
+        .boxed()
+    });
+    concurrent::every(looks.collect(), PROBES_AT_ONCE).await;
+    !is_trusted
+}
+
+fn lease(listing: &Listing, node: &NodeRef) -> Lease {
+    match listing.registrations.iter().find(|found| found.id.as_str() == node.node_id.as_str()) {
+        Some(found) if found.incarnation == node.incarnation => Lease::Held,
+        Some(_) => Lease::OtherLife,
+        None => Lease::Gone,
+    }
+}
+
+/// Remembers addresses while there are any, and forgets lives that are no more.
+fn note(controller: &Controller, listing: &Listing, leases: &[(NodeRef, Lease)]) {
+    let mut known = controller.suspects.lock();
+    let lives: HashSet<&NodeRef> = leases.iter().map(|(node, _)| node).collect();
+    known.retain(|node, _| lives.contains(node));
+    for (node, lease) in leases {
+        let entry = known.entry(node.clone()).or_default();
+        if *lease == Lease::Held {
+            let mut registrations = listing.registrations.iter();
+            let own = registrations.find(|found| found.id.as_str() == node.node_id.as_str());
+            entry.address = own.map(|own| own.grpc_address.clone());
+        } else {
+            entry.is_suspect = true;
+        }
+        if let Some(silence) = controller.streams.silent_for(node) {
+            let reported_at = Instant::now().checked_sub(silence);
+            entry.alive_at = reported_at.map_or(entry.alive_at, |at| at.max(entry.alive_at));
+        }
+    }
+}
+
+async fn signs(controller: &Controller, node: &NodeRef, lease: Lease) -> Signs {
+    let (address, is_suspect, is_replaced) = {
+        let mut known = controller.suspects.lock();
+        let entry = known.entry(node.clone()).or_default();
+        (entry.address.clone(), entry.is_suspect, entry.is_replaced)
+    };
+    let probe = match address {
+        _ if is_replaced => Probe::OtherLife,
+        Some(address) if is_suspect => probe::probe(controller, node, &address).await,
+        _ => Probe::None,
+    };
+    let mut known = controller.suspects.lock();
+    let entry = known.entry(node.clone()).or_default();
+    if probe == Probe::Same {
+        entry.alive_at = Instant::now();
+        entry.is_suspect = false;
+    }
+    Signs { lease, probe, silent_for: entry.alive_at.elapsed() }
+}

@@ -1,0 +1,55 @@
+//! Takes everything a dead node held out of presence; the seats wait for their users.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures_util::FutureExt;
+use roomcast_store::{
+    Error as StoreError,
+    presence::{NodeRef, SLICES},
+};
+use roomcast_types::RoomId;
+
+use super::verdict::Cause;
+use crate::{concurrent, controller::Controller, report::drop_session};
+
+/// Sessions dropped at once.
+const AT_ONCE: usize = 64;
+
+/// Sweeps one life of a node. What fails half-way is found again by the next look: the index goes last.
+pub(super) async fn sweep(controller: &Arc<Controller>, node: &NodeRef, cause: Cause) {
+    controller.streams.end(node);
+    match clean(controller, node).await {
+        Ok(sessions) => {
+            controller.metrics.sweeps.increment(1);
+            controller.metrics.sessions_swept.increment(sessions);
+            tracing::info!(node_id = %node.node_id, incarnation = %node.incarnation, cause = cause.as_str(), sessions,
+                "a dead node was swept");
+        }
+        Err(error) => {
+            tracing::warn!(node_id = %node.node_id, %error, "a dead node was not swept; trying again");
+        }
+    }
+}
+
+async fn clean(controller: &Controller, node: &NodeRef) -> Result<u64, StoreError> {
+    let (mut sessions, mut rooms) = (0, HashSet::new());
+    for slice in 0..SLICES {
+        let indexed = controller.presence.indexed(node, slice).await?;
+        sessions += indexed.len() as u64;
+        rooms.extend(indexed.iter().flat_map(|session| session.rooms.iter().cloned()));
+        let drops = indexed.iter().map(|session| {
+            drop_session(controller, node, &session.user_id, session.entry.session_id, &session.rooms).boxed()
+        });
+        concurrent::all(drops.collect(), AT_ONCE).await?;
+    }
+    controller.presence.forget_node(node).await?;
+    audit_later(controller, rooms);
+    Ok(sessions)
+}
+
+/// A seat that was given while the node died may have no presence at all.
+fn audit_later(controller: &Controller, rooms: HashSet<RoomId>) {
+    for room in rooms {
+        controller.audits.push(room);
+    }
+}
