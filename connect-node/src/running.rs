@@ -72,9 +72,19 @@ impl Running {
         &self.hub.identity.url
     }
 
+    /// Its name in the registry.
+    pub fn node_id(&self) -> &str {
+        self.hub.identity.node_id.as_str()
+    }
+
     /// Sessions now, those that wait for their welcome included.
     pub fn sessions(&self) -> usize {
         self.hub.totals().sessions
+    }
+
+    /// Whether a controller takes its reports.
+    pub fn is_reporting(&self) -> bool {
+        self.hub.state().outbox.is_linked()
     }
 
     /// Resolves when the node cannot go on: a part that must live ended, or another process holds its key.

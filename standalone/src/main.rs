@@ -114,7 +114,7 @@ fn show(platform: &Platform, data: &str) {
     println!("Roomcast runs. Rooms are kept {data}.\n");
     for node in platform.nodes() {
         let (http, grpc, metrics) = (node.http_address(), node.grpc_address(), node.metrics_address());
-        println!("  {:<16} page http://{http}/  gRPC {grpc}  metrics http://{metrics}/metrics", node.id());
+        println!("  {:<16} page http://{http}/  gRPC {grpc}  metrics http://{metrics}/metrics", node.node_id());
     }
     let (grpc, metrics) = (push.grpc_address(), push.metrics_address());
     println!("  {:<16} gRPC and JSON {grpc}  metrics http://{metrics}/metrics", "push-manager");

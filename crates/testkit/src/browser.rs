@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, anyhow};
 use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -56,7 +57,7 @@ impl Driver {
             ]}
         });
         let capabilities = options.as_object().context("an object")?.clone();
-        Ok(ClientBuilder::native().capabilities(capabilities).connect(&self.address).await?)
+        Ok(ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&self.address).await?)
     }
 
     /// Ends the driver and its browsers.

@@ -5,6 +5,7 @@ use roomcast_proto::pubsub::{
 };
 use roomcast_testkit::{Client, Cluster, outcome};
 use serde_json::json;
+use tonic::transport::Endpoint;
 
 #[tokio::test]
 async fn three_users_on_three_nodes_get_what_is_theirs() {
@@ -71,7 +72,8 @@ async fn grpc_pushes_keep_content_as_given() {
     let cluster = Cluster::builder().nodes(1).start().await;
     let mut client = Client::join(&cluster.ws(0), "user", &["room"]).await;
     let address = format!("http://{}", cluster.push_manager(0).grpc_address());
-    let mut grpc = PushManagerServiceClient::connect(address).await.unwrap();
+    let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    let mut grpc = PushManagerServiceClient::new(channel);
     let mut push = async |kind: content::Type, data: &[u8], binary: bool| {
         let content =
             Content { r#type: kind.into(), data: data.to_vec().into(), timestamp: 1_234_567_890, binary };

@@ -6,11 +6,12 @@ use roomcast_proto::pubsub::{
 };
 use roomcast_testkit::{Client, Cluster, eventually, outcome, ws::Incoming};
 use serde_json::json;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 async fn controller(cluster: &Cluster) -> ControllerServiceClient<Channel> {
     let address = format!("http://{}", cluster.controller(0).grpc_address());
-    ControllerServiceClient::connect(address).await.expect("the controller listens")
+    let channel = Endpoint::from_shared(address).unwrap().connect().await.expect("the controller listens");
+    ControllerServiceClient::new(channel)
 }
 
 fn info(room: &str) -> GetRoomInfoRequest {
