@@ -59,7 +59,7 @@ impl Lane {
 
     /// Takes the lane over for a newer stream. Waits until the older one is through with the item in its hands, so
     /// that no item is handed on twice.
-    async fn take_over(&self) -> Seat {
+    pub async fn take_over(&self) -> Seat {
         let done = CancellationToken::new();
         let current = Current { end: CancellationToken::new(), done: done.clone(), wake: Arc::default() };
         let older = self.inner().current.replace(current.clone());
@@ -97,7 +97,7 @@ impl Lane {
     }
 
     /// Ends a stream; whether it held the lane.
-    fn detach(&self, stream: u64, now: Instant) -> bool {
+    pub fn detach(&self, stream: u64, now: Instant) -> bool {
         self.inner().state.detach(stream, now)
     }
 
@@ -117,7 +117,7 @@ impl Lane {
     }
 
     /// Puts an outcome on the lane unless the numbers have started anew since its message came.
-    fn push(&self, life: u64, item: Item) {
+    pub fn push(&self, life: u64, item: Item) {
         let mut inner = self.inner();
         if inner.state.life() != life {
             return;
@@ -126,35 +126,35 @@ impl Lane {
         inner.after(put);
     }
 
-    fn ping(&self, ping: LanePing, now: Instant) {
+    pub fn ping(&self, ping: LanePing, now: Instant) {
         let mut inner = self.inner();
         inner.state.ping(ping, now);
         inner.wake();
     }
 
     /// See [`LaneState::up_ack`]; also whether the lane came into sync by it.
-    fn up_ack(&self, number: u64) -> Option<(Vec<AnnouncementId>, bool)> {
+    pub fn up_ack(&self, number: u64) -> Option<(Vec<AnnouncementId>, bool)> {
         let mut inner = self.inner();
         let was_in_sync = inner.state.is_in_sync();
         let released = inner.state.up_ack(number)?;
         Some((released, !was_in_sync && inner.state.is_in_sync()))
     }
 
-    fn life(&self) -> u64 {
+    pub fn life(&self) -> u64 {
         self.inner().state.life()
     }
 
-    fn arrival(&self, number: u64) -> Arrival {
+    pub fn arrival(&self, number: u64) -> Arrival {
         self.inner().state.arrival(number)
     }
 
-    fn processed(&self) {
+    pub fn processed(&self) {
         let mut inner = self.inner();
         inner.state.processed();
         inner.wake();
     }
 
-    fn next_message(&self, stream: u64) -> Option<LaneUp> {
+    pub fn next_message(&self, stream: u64) -> Option<LaneUp> {
         self.inner().state.next_message(stream)
     }
 
@@ -185,7 +185,7 @@ impl Lane {
     }
 
     /// Items that the current stream has to send again.
-    fn resending(&self) -> u64 {
+    pub fn resending(&self) -> u64 {
         self.inner().state.resending()
     }
 }

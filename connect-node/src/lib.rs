@@ -22,6 +22,8 @@ mod report;
 mod rpc;
 mod running;
 pub mod shard;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use boot::{Deps, start};

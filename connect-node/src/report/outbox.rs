@@ -62,7 +62,6 @@ struct Kept {
     change: Change,
     session: SessionKey,
     slice: usize,
-    version: u64,
     sent_at: Option<Instant>,
     /// Sender: here, once. Receiver: an operation of the session; closed when it no longer waits.
     waiter: Option<oneshot::Sender<Answer>>,
@@ -83,6 +82,16 @@ struct Slice {
     is_wanted: bool,
     /// How often it was sent in full.
     sends: u64,
+}
+
+impl Slice {
+    /// The version grows with it: should the slice get lost on its way, the versions still differ.
+    fn mark_unsure(&mut self) {
+        if !self.is_unsure {
+            self.is_unsure = true;
+            self.version += 1;
+        }
+    }
 }
 
 /// What an answer means beyond its waiter.
@@ -142,7 +151,6 @@ impl Outbox {
     /// A session ended.
     pub fn closed(&mut self, session: SessionKey, id: SessionId, record: SessionRecord) {
         if !self.is_linked || self.kept.len() >= CHANGES_MAX {
-            self.bump(id);
             self.mark_unsure(id);
             return;
         }
@@ -168,22 +176,14 @@ impl Outbox {
     ) -> u64 {
         let request = self.next_request;
         self.next_request += 1;
-        let version = self.bump(id);
-        self.kept
-            .insert(request, Kept { change, session, slice: id.slice(), version, sent_at: None, waiter });
+        self.kept.insert(request, Kept { change, session, slice: id.slice(), sent_at: None, waiter });
         self.unsent.push_back(request);
         request
     }
 
-    fn bump(&mut self, id: SessionId) -> u64 {
-        let slice = &mut self.slices[id.slice()];
-        slice.version += 1;
-        slice.version
-    }
-
     /// What the node holds of this session may differ from what the controller knows.
     pub fn mark_unsure(&mut self, id: SessionId) {
-        self.slices[id.slice()].is_unsure = true;
+        self.slices[id.slice()].mark_unsure();
     }
 
     /// Nobody waits for the answer any more.
@@ -194,7 +194,7 @@ impl Outbox {
             return;
         }
         if matches!(kept.change, Change::Opened(_)) {
-            self.slices[kept.slice].is_unsure = true;
+            self.slices[kept.slice].mark_unsure();
         }
         self.kept.remove(&request);
         // Without a controller nothing else takes these numbers out.
@@ -219,7 +219,7 @@ impl Outbox {
                 Change::Leave(_) => true,
             };
             if !stays {
-                slices[kept.slice].is_unsure = true;
+                slices[kept.slice].mark_unsure();
             }
             kept.sent_at = None;
             stays
@@ -247,10 +247,13 @@ impl Outbox {
                 continue;
             }
             kept.sent_at = Some(now);
+            // Versions grow in the order of the stream: a gap tells the controller that something was lost.
+            let slice = &mut self.slices[kept.slice];
+            slice.version += 1;
             changes.push(SessionChange {
                 request,
                 slice: kept.slice as u32,
-                slice_version: kept.version,
+                slice_version: slice.version,
                 change: Some(change),
             });
         }
@@ -264,10 +267,10 @@ impl Outbox {
         match (&kept.change, &answer) {
             (Change::Opened(_), Answer::Slot(_)) => {}
             (Change::Opened(_) | Change::Closed(_), Answer::Refused(_)) => {
-                self.slices[kept.slice].is_unsure = true
+                self.slices[kept.slice].mark_unsure()
             }
             (Change::Join(_), Answer::Joined { .. }) if !kept.is_awaited() => {
-                self.slices[kept.slice].is_unsure = true;
+                self.slices[kept.slice].mark_unsure();
             }
             (Change::Leave(_), Answer::Refused(fault)) if fault.code.is_retryable() => {
                 kept.waiter = None;
