@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use rand::RngExt;
 use tokio::time::Instant;
 use tonic::{
     Request, Response, Status,
@@ -121,7 +120,7 @@ impl Servers {
                 Ordering::Relaxed,
             );
             if attempts_left.is_multiple_of(self.servers.len()) {
-                tokio::time::sleep(ROUND_WAIT.mul_f64(rand::rng().random())).await;
+                tokio::time::sleep(ROUND_WAIT.mul_f64(rand::random())).await;
             }
         }
     }

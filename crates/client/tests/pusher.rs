@@ -158,9 +158,11 @@ async fn a_push_carries_its_options_deadline_and_trace() {
 async fn an_address_that_refuses_is_passed_over() {
     let fake = Fake::accepting();
     let served = fake.serve();
-    let pusher = pusher(&[refusing().await, served.address]);
+    let pusher = Arc::new(pusher(&[refusing().await, served.address]));
     for _ in 0..3 {
-        pusher.push_to_room("r", hello(), &PushOptions::default()).await.unwrap();
+        let pusher = Arc::clone(&pusher);
+        let push = async move { pusher.push_to_room("r", hello(), &PushOptions::default()).await };
+        tokio::spawn(push).await.unwrap().unwrap();
     }
     assert_eq!(fake.pushes(), 3);
 }
