@@ -1,0 +1,109 @@
+//! What can be written on the command line, with the bounds of everything.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
+
+/// Measures a Roomcast on this machine: pushes and connections over its public interfaces, from one process.
+///
+/// Latencies count from the time a push was due, so that a late sender does not hide a slow platform. Only loopback
+/// addresses are taken. Exits with 1 when a message was lost, repeated or refused, or a session failed.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub scenario: Scenario,
+}
+
+/// Where and how to measure.
+#[derive(Debug, ClapArgs)]
+pub struct Common {
+    /// Nodes, ws://host:port/ws, separated by commas; sessions are spread over them in turn.
+    #[arg(long, global = true, default_value = "ws://127.0.0.1:8080/ws", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// Push-managers, host:port, separated by commas.
+    #[arg(long, global = true, default_value = "127.0.0.1:50053", value_delimiter = ',')]
+    pub push_manager: Vec<String>,
+    /// Controller-managers, host:port: they create the room of the run.
+    #[arg(long, global = true, default_value = "127.0.0.1:50051", value_delimiter = ',')]
+    pub controller: Vec<String>,
+    /// Sessions, one for each user.
+    #[arg(long, global = true, default_value_t = 100, value_parser = value_parser!(u32).range(1..=19_000))]
+    pub sessions: u32,
+    /// Handshakes at the same time.
+    #[arg(long, global = true, default_value_t = 128, value_parser = value_parser!(u32).range(1..=1_000))]
+    pub handshakes: u32,
+    /// Connect from 127.0.0.1 to 127.0.0.N: each has its own ports.
+    #[arg(long, global = true, default_value_t = 1, value_parser = value_parser!(u8).range(1..=64))]
+    pub source_addresses: u8,
+    /// Threads that read.
+    #[arg(long, global = true, default_value_t = 1, value_parser = value_parser!(u8).range(1..=8))]
+    pub threads: u8,
+    /// How long to wait for sessions to open, and for the last messages, in seconds.
+    #[arg(long, global = true, default_value_t = 30, value_parser = value_parser!(u64).range(1..=300))]
+    pub patience: u64,
+    /// Processes whose CPU time and memory to report; may be given many times.
+    #[arg(long, global = true)]
+    pub pid: Vec<u32>,
+    /// How to show the result.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// How the result is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// How many pushes of which size.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Load {
+    /// Pushes a second, whether or not earlier ones were answered.
+    #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..=20_000))]
+    pub rate: u32,
+    /// How long to push, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=600))]
+    pub seconds: u32,
+    /// Size of the content in bytes.
+    #[arg(long, default_value_t = 128, value_parser = value_parser!(u32).range(48..=1_000_000))]
+    pub bytes: u32,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Scenario {
+    /// All sessions in one room, pushes to the room.
+    Room(Load),
+    /// Pushes to one random user each.
+    User(Load),
+    /// Pushes to everyone. Nobody else may be connected.
+    Broadcast(Load),
+    /// Opens all sessions in one room, holds them, then one push that all must receive.
+    Connect {
+        /// How long to hold the sessions, in seconds.
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(0..=600))]
+        hold: u32,
+    },
+    /// As room, beside readers that stop reading; they have to be closed with 4002 and nobody else may suffer.
+    Slow {
+        #[command(flatten)]
+        load: Load,
+        /// How many stop reading.
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
+        readers: u32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,181 @@
+//! What a run found out, for people and for programs.
+
+use std::fmt::Write;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::process::Usage;
+
+/// The result of a run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub scenario: &'static str,
+    pub sessions: u32,
+    pub connect_seconds: f64,
+    pub sessions_per_second: f64,
+    pub pushes: Pushes,
+    pub deliveries: Deliveries,
+    pub latency_us: Latencies,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<Slow>,
+    /// Ends of sessions that nobody asked for.
+    pub ended_sessions: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_end: Option<String>,
+    pub processes: Vec<Usage>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Pushes {
+    pub accepted: u64,
+    pub incomplete: u64,
+    pub failed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Deliveries {
+    pub expected: u64,
+    pub received: u64,
+    pub lost: u64,
+    pub repeated: u64,
+    /// Pushes of somebody else that arrived meanwhile.
+    pub foreign: u64,
+}
+
+/// Microseconds from the time a push was due.
+#[derive(Debug, Serialize)]
+pub struct Latencies {
+    /// To each receiver.
+    pub each: Quantiles,
+    /// To the last receiver of a push.
+    pub last: Quantiles,
+    /// To the reply.
+    pub reply: Quantiles,
+    /// To the sending: what the load generator itself adds to the others.
+    pub send: Quantiles,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Quantiles {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// What became of readers that stopped reading.
+#[derive(Debug, Serialize)]
+pub struct Slow {
+    pub readers: u32,
+    pub closed_4002: usize,
+    /// The connection ended before the close frame could be read.
+    pub broken: usize,
+    pub closed_otherwise: usize,
+    pub still_open: usize,
+}
+
+impl From<&Histogram<u64>> for Quantiles {
+    fn from(nanoseconds: &Histogram<u64>) -> Self {
+        let micros = |nanos: u64| nanos as f64 / 1_000.0;
+        let at = |quantile| micros(nanoseconds.value_at_quantile(quantile));
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: micros(nanoseconds.max()) }
+    }
+}
+
+impl Report {
+    /// Whether everything that had to arrive did, once; else why not.
+    pub fn verdict(&self) -> Result<(), String> {
+        let (pushes, deliveries) = (&self.pushes, &self.deliveries);
+        let mut wrong = Vec::new();
+        if deliveries.lost > 0 {
+            wrong.push(format!("{} of {} deliveries were lost", deliveries.lost, deliveries.expected));
+        }
+        if deliveries.repeated > 0 {
+            wrong.push(format!("{} deliveries were repeated", deliveries.repeated));
+        }
+        if pushes.failed > 0 {
+            let why = pushes.first_error.as_deref().unwrap_or_default();
+            wrong.push(format!("{} pushes failed ({why})", pushes.failed));
+        }
+        if let Some(why) = &self.first_end {
+            wrong.push(format!("{} sessions ended ({why})", self.ended_sessions));
+        }
+        if let Some(slow) = &self.slow
+            && (slow.still_open > 0 || slow.closed_otherwise > 0 || slow.closed_4002 == 0)
+        {
+            wrong.push(format!(
+                "of {} slow readers {} were closed with 4002, {} otherwise, {} broke, {} are still open",
+                slow.readers, slow.closed_4002, slow.closed_otherwise, slow.broken, slow.still_open
+            ));
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).map_or_else(|error| error.to_string(), |text| text + "\n")
+    }
+
+    /// As text.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text).map_or_else(|error| error.to_string(), |()| text)
+    }
+
+    fn write(&self, to: &mut String) -> std::fmt::Result {
+        let (pushes, deliveries) = (&self.pushes, &self.deliveries);
+        writeln!(
+            to,
+            "{}: {} sessions, opened in {:.2} s ({:.0} a second)",
+            self.scenario, self.sessions, self.connect_seconds, self.sessions_per_second
+        )?;
+        writeln!(
+            to,
+            "pushes      {} accepted, {} of them incomplete, {} failed",
+            pushes.accepted, pushes.incomplete, pushes.failed
+        )?;
+        writeln!(
+            to,
+            "deliveries  {} of {}, {} lost, {} repeated, {} foreign",
+            deliveries.received,
+            deliveries.expected,
+            deliveries.lost,
+            deliveries.repeated,
+            deliveries.foreign
+        )?;
+        writeln!(to, "latency       p50 ms    p90 ms    p99 ms  p99.9 ms    max ms")?;
+        let latency = &self.latency_us;
+        let rows = [("each", &latency.each), ("last", &latency.last), ("reply", &latency.reply)];
+        for (name, at) in rows.into_iter().chain([("send", &latency.send)]) {
+            write!(to, "  {name:<8}")?;
+            for micros in [at.p50, at.p90, at.p99, at.p999, at.max] {
+                write!(to, "{:>10.3}", micros / 1_000.0)?;
+            }
+            writeln!(to)?;
+        }
+        if let Some(slow) = &self.slow {
+            writeln!(
+                to,
+                "slow        {} readers: {} closed with 4002, {} broke, {} closed otherwise, {} still open",
+                slow.readers, slow.closed_4002, slow.broken, slow.closed_otherwise, slow.still_open
+            )?;
+        }
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        for process in &self.processes {
+            writeln!(
+                to,
+                "process     {} ({}): {:.2} s CPU, memory {:.1} -> {:.1} MiB",
+                process.name,
+                process.pid,
+                process.cpu_seconds,
+                mib(process.resident_bytes_before),
+                mib(process.resident_bytes_after)
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! Sends pushes when they are due, whatever became of the earlier ones (an open loop).
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use roomcast_client::{Content, ContentType, Error, PushOptions, PushReply, Pusher};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    args::Load,
+    tally::{Tally, histogram, record},
+};
+
+/// Pushes that may wait to be sent; more mean that this machine cannot keep the rate.
+const WAITING_MAX: usize = 4_096;
+/// Before the first push is due.
+const LEAD: Duration = Duration::from_millis(50);
+
+/// Whom the pushes are for.
+#[derive(Debug, Clone)]
+pub enum Target {
+    Room(String),
+    /// One of so many users, at random; their ids are the prefix and a number.
+    Users {
+        prefix: String,
+        count: u32,
+    },
+    All,
+}
+
+/// What became of the pushes.
+pub struct Sent {
+    pub accepted: u64,
+    /// Accepted, but `complete` was false.
+    pub incomplete: u64,
+    pub failed: u64,
+    /// The first failure.
+    pub error: Option<String>,
+    /// From the time due to the reply.
+    pub replies: Histogram<u64>,
+    /// From the time due to the sending: what this process adds.
+    pub lateness: Histogram<u64>,
+}
+
+/// Sends all pushes of a load and waits for their replies.
+pub async fn run(pusher: Arc<Pusher>, target: Target, load: &Load, tally: &Arc<Tally>) -> Result<Sent> {
+    let mut sent = Sent {
+        accepted: 0,
+        incomplete: 0,
+        failed: 0,
+        error: None,
+        replies: histogram()?,
+        lateness: histogram()?,
+    };
+    let mut due = clock(load.rate, load.rate * load.seconds)?;
+    let mut calls = JoinSet::new();
+    let mut number = 0;
+    let mut is_open = true;
+    while is_open || !calls.is_empty() {
+        tokio::select! {
+            next = due.recv(), if is_open => match next {
+                Some(at) => {
+                    record(&mut sent.lateness, at.elapsed());
+                    let content = tally.content(number, at, load.bytes as usize);
+                    calls.spawn(call(Arc::clone(&pusher), target.clone(), number, at, content));
+                    number += 1;
+                }
+                None => is_open = false,
+            },
+            Some(done) = calls.join_next(), if !calls.is_empty() => {
+                let (number, latency, reply) = done.context("a push panicked")?;
+                sent.take(number, latency, reply, tally);
+            }
+        }
+    }
+    Ok(sent)
+}
+
+impl Sent {
+    fn take(&mut self, number: u32, latency: Duration, reply: Result<PushReply, Error>, tally: &Tally) {
+        match reply {
+            Ok(reply) => {
+                tally.accepted(number);
+                record(&mut self.replies, latency);
+                self.accepted += 1;
+                self.incomplete += u64::from(!reply.receipt.unwrap_or_default().complete);
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.error.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+}
+
+/// A thread that tells when pushes are due: the runtime's own timer is a millisecond coarse.
+fn clock(rate: u32, count: u32) -> Result<mpsc::Receiver<Instant>> {
+    let (tell, due) = mpsc::channel(WAITING_MAX);
+    let start = Instant::now() + LEAD;
+    let tick = move || {
+        for number in 0..count {
+            let at = start + Duration::from_secs_f64(f64::from(number) / f64::from(rate));
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            // Waiting for a place delays the rest, and the lateness shows it.
+            if tell.blocking_send(at).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("clock".into()).spawn(tick).context("the clock does not start")?;
+    Ok(due)
+}
+
+async fn call(
+    pusher: Arc<Pusher>,
+    target: Target,
+    number: u32,
+    due: Instant,
+    content: String,
+) -> (u32, Duration, Result<PushReply, Error>) {
+    let content = Content::text(ContentType::Text, content);
+    let options = PushOptions::default();
+    let reply = match target {
+        Target::Room(room_id) => pusher.push_to_room(&room_id, content, &options).await,
+        Target::Users { prefix, count } => {
+            let user_id = format!("{prefix}{}", rand::random_range(0..count));
+            pusher.push_to_user(&user_id, content, &options).await
+        }
+        Target::All => pusher.broadcast(content, &options).await,
+    };
+    (number, due.elapsed(), reply)
+}

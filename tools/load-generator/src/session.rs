@@ -1,0 +1,210 @@
+//! One session: connects, waits for its `welcome` or `joined`, and reads, or stops reading.
+
+use std::{cell::RefCell, io, net::Ipv4Addr, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::{
+    tally::{Seen, Tally, record},
+    target::Node,
+    wire::{self, Opcode},
+};
+
+const SCRATCH_BYTES: usize = 64 << 10;
+/// What a reader that stops reading may hold in the kernel, so that its node notices soon.
+const SLOW_BUFFER_BYTES: u32 = 4 << 10;
+/// A handshake answer is smaller.
+const ANSWER_BYTES_MAX: usize = 16 << 10;
+/// An emptied buffer above this is given back: most frames arrive whole and need none.
+const KEPT_BYTES_MAX: usize = 16 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
+}
+
+/// What to open.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub node: Node,
+    pub source: Ipv4Addr,
+    pub user_id: String,
+    /// Joined by the URL; without one the session is ready with its `welcome`.
+    pub room_id: Option<String>,
+    pub is_slow: bool,
+}
+
+/// An open session.
+pub struct Session {
+    stream: TcpStream,
+    /// The begin of a frame whose rest is still to come.
+    rest: Vec<u8>,
+    seen: Seen,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With a close frame.
+    Code(u16),
+    /// Without one.
+    Broken,
+}
+
+impl Session {
+    /// Connects and waits until the node says that pushes arrive from now on.
+    pub async fn open(plan: &Plan) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_nodelay(true)?;
+        if plan.is_slow {
+            socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
+        }
+        socket.bind((plan.source, 0).into()).with_context(|| format!("no port left on {}", plan.source))?;
+        let stream = socket.connect(plan.node.address).await.with_context(|| plan.node.host.clone())?;
+        let mut session = Self { stream, rest: Vec::new(), seen: Seen::default() };
+        let room = plan.room_id.as_ref().map(|room_id| format!("&room_id={room_id}")).unwrap_or_default();
+        let target = format!("{}?user_id={}&client_id=load{room}", plan.node.path, plan.user_id);
+        session.write(wire::request(&plan.node.host, &target).as_bytes()).await?;
+        session.upgraded().await?;
+        let wanted = if plan.room_id.is_some() { "joined" } else { "welcome" };
+        session.ready(wanted).await?;
+        Ok(session)
+    }
+
+    async fn upgraded(&mut self) -> Result<()> {
+        loop {
+            if let Some(end) = self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&self.rest[..end]).into_owned();
+                let status = head.lines().next().unwrap_or_default();
+                if status.split(' ').nth(1) != Some("101") {
+                    bail!("the node answered {status:?}");
+                }
+                self.rest.drain(..end + 4);
+                return Ok(());
+            }
+            if self.rest.len() > ANSWER_BYTES_MAX {
+                bail!("the node's answer has no end");
+            }
+            self.read_more().await?;
+        }
+    }
+
+    async fn ready(&mut self, wanted: &str) -> Result<()> {
+        loop {
+            while let Some((frame, end)) = wire::parse(&self.rest) {
+                match frame.opcode {
+                    Opcode::Text => {
+                        let value: serde_json::Value = serde_json::from_slice(frame.payload)?;
+                        if value["type"] == "error" {
+                            bail!("the node said {}: {}", value["code"], value["message"]);
+                        }
+                        let is_ready = value["type"] == wanted;
+                        self.rest.drain(..end);
+                        if is_ready {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    Opcode::Close => bail!("the node closed with {}", wire::close_code(frame.payload)),
+                    Opcode::Ping | Opcode::Other => {}
+                }
+                self.rest.drain(..end);
+            }
+            self.read_more().await?;
+        }
+    }
+
+    async fn read_more(&mut self) -> Result<()> {
+        self.stream.readable().await?;
+        let read: io::Result<usize> = SCRATCH.with_borrow_mut(|scratch| {
+            let count = self.stream.try_read(scratch)?;
+            self.rest.extend_from_slice(&scratch[..count]);
+            Ok(count)
+        });
+        match read {
+            Ok(0) => bail!("the node ended the connection"),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.stream.writable().await?;
+            match self.stream.try_write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until the end, and counts what arrives.
+    pub async fn read(mut self, tally: &Tally, latencies: &RefCell<Histogram<u64>>) -> End {
+        let mut to_say = Vec::new();
+        loop {
+            if self.stream.readable().await.is_err() {
+                return End::Broken;
+            }
+            let read: io::Result<_> = SCRATCH.with_borrow_mut(|scratch| {
+                let count = self.stream.try_read(scratch)?;
+                let mut latencies = latencies.borrow_mut();
+                Ok((count, self.take(&scratch[..count], tally, &mut latencies, &mut to_say)))
+            });
+            match read {
+                Ok((0, _)) => return End::Broken,
+                Ok((_, Some(code))) => return End::Code(code),
+                Ok((_, None)) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => return End::Broken,
+            }
+            if !to_say.is_empty() && self.write(&std::mem::take(&mut to_say)).await.is_err() {
+                return End::Broken;
+            }
+        }
+    }
+
+    /// Takes bytes that arrived together; gives the close code when they hold one.
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        tally: &Tally,
+        latencies: &mut Histogram<u64>,
+        to_say: &mut Vec<u8>,
+    ) -> Option<u16> {
+        let now = Instant::now();
+        let mut rest = std::mem::take(&mut self.rest);
+        let is_fresh = rest.is_empty();
+        if !is_fresh {
+            rest.extend_from_slice(bytes);
+        }
+        let mut unread = if is_fresh { bytes } else { &rest };
+        let mut code = None;
+        while let Some((frame, end)) = wire::parse(unread) {
+            match frame.opcode {
+                Opcode::Text => match tally.stamp(frame.payload) {
+                    Some(stamp) if self.seen.is_new(stamp.number) => {
+                        record(latencies, tally.arrived(stamp, now))
+                    }
+                    Some(_) => tally.repeated(),
+                    None => tally.foreign(),
+                },
+                Opcode::Ping => to_say.extend(wire::pong(frame.payload)),
+                Opcode::Close => code = Some(wire::close_code(frame.payload)),
+                Opcode::Other => {}
+            }
+            unread = &unread[end..];
+        }
+        self.rest = if is_fresh {
+            unread.to_vec()
+        } else {
+            let taken = rest.len() - unread.len();
+            rest.drain(..taken);
+            if rest.is_empty() && rest.capacity() > KEPT_BYTES_MAX { Vec::new() } else { rest }
+        };
+        code
+    }
+}
