@@ -41,7 +41,7 @@ use crate::{
 /// | from | event | to |
 /// |---|---|---|
 /// | any | the node answers the hello | `Syncing` |
-/// | `Syncing` | last part of the snapshot | `InSync` |
+/// | `Syncing` | last part of the snapshot, and an echo behind it | `InSync` |
 /// | `Syncing`, `InSync` | the connection ends or is silent | `Broken` |
 /// | any but `Refused` | no answer to a dial | `Broken` |
 /// | any | a dial is refused | `Refused` |
@@ -52,7 +52,7 @@ pub enum Phase {
     New,
     /// Linked; its snapshot is under way.
     Syncing,
-    /// Linked; its routes are what the node says.
+    /// Linked; its routes are what the node says, and it is trusted while it echoes.
     InSync,
     /// Not linked; its routes stand.
     Broken,

@@ -13,6 +13,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::{HealthReporter, health_reporter},
+};
 
 use crate::{
     cards::Cards,
@@ -52,6 +58,7 @@ pub struct Running {
     member: Member,
     pusher: Arc<Pusher>,
     fleet: Arc<Fleet>,
+    health: HealthReporter,
     end_serving: CancellationToken,
     /// Ends with the name of the task and why.
     tasks: JoinSet<String>,
@@ -82,7 +89,9 @@ pub async fn start(deps: Deps) -> Result<Running, Error> {
 
     let end_serving = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let router = router(&config, &pusher, &controllers);
+    let (health, health_service) = health_reporter();
+    say(&health, ServingStatus::NotServing).await;
+    let router = router(&config, &pusher, &controllers, health_service);
     serving(&mut tasks, "gRPC", grpc, router, &end_serving);
     serving(&mut tasks, "metrics", metrics_port, telemetry.router(), &end_serving);
     tasks.spawn(keeper.run());
@@ -104,9 +113,20 @@ pub async fn start(deps: Deps) -> Result<Running, Error> {
     fleet.catch_up().await;
     fleet.linked(LINK).await;
     pusher.open();
+    say(&health, ServingStatus::Serving).await;
     member.set_state(State::Ready);
     tracing::info!(id = own.id, address = %grpc_address, "push-manager is ready");
-    Ok(Running { grpc_address, metrics_address, telemetry, member, pusher, fleet, end_serving, tasks })
+    Ok(Running {
+        grpc_address,
+        metrics_address,
+        telemetry,
+        member,
+        pusher,
+        fleet,
+        health,
+        end_serving,
+        tasks,
+    })
 }
 
 fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> Context {
@@ -125,13 +145,23 @@ fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> 
     }
 }
 
-fn router(config: &Config, pusher: &Arc<Pusher>, controllers: &Arc<Controllers>) -> Router {
+/// What health checks answer, for the service and for the whole process.
+async fn say(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    health.set_service_status(PushManagerServiceServer::<Rpc>::NAME, status).await;
+}
+
+fn router(
+    config: &Config,
+    pusher: &Arc<Pusher>,
+    controllers: &Arc<Controllers>,
+    health: HealthServer<impl Health>,
+) -> Router {
     let push_bytes_max = config.limits.push_bytes_max.as_usize();
     let rpc = Rpc::new(pusher.clone(), push_bytes_max);
     // More than the largest push, so that one too large is answered TOO_LARGE with the limit.
     let service = PushManagerServiceServer::new(rpc)
         .max_decoding_message_size((push_bytes_max + ENVELOPE_BYTES).max(4 << 20));
-    let (_, health) = tonic_health::server::health_reporter();
     let routes = tonic::service::Routes::new(service).add_service(health);
     let grpc = roomcast_proto::add_reflection(routes).into_axum_router();
     let body_bytes_max = config.limits.body_bytes_max.as_usize();
@@ -194,6 +224,7 @@ impl Running {
     pub async fn stop(mut self) {
         self.member.leave().await;
         self.pusher.close();
+        say(&self.health, ServingStatus::NotServing).await;
         let settled = async {
             while self.pusher.under_way() > 0 || self.fleet.queued() > 0 {
                 sleep(Duration::from_millis(5)).await;

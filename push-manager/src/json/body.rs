@@ -1,6 +1,6 @@
 //! Bodies of pushes: read within their limit, every mistake named with its field.
 
-use std::time::Duration;
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -10,7 +10,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use roomcast_proto::pubsub::{Content, PushOptions, content};
 use roomcast_types::{Code, Fault};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use tokio::time::timeout;
 
 /// A body that takes longer is no push any more.
@@ -20,8 +23,8 @@ const READ: Duration = Duration::from_secs(10);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PushBody {
-    pub content: ContentBody,
-    pub options: Option<OptionsBody>,
+    pub content: Object<ContentBody>,
+    pub options: Option<Object<OptionsBody>>,
 }
 
 /// Body of a push to several users.
@@ -29,8 +32,28 @@ pub struct PushBody {
 #[serde(deny_unknown_fields)]
 pub struct UsersBody {
     pub user_ids: Vec<String>,
-    pub content: ContentBody,
-    pub options: Option<OptionsBody>,
+    pub content: Object<ContentBody>,
+    pub options: Option<Object<OptionsBody>>,
+}
+
+/// Takes an object where serde would also take a list of the fields.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct FromMap<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for FromMap<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        from.deserialize_map(FromMap(PhantomData))
+    }
 }
 
 /// What is said.
@@ -81,8 +104,8 @@ impl ContentBody {
     }
 }
 
-impl From<OptionsBody> for PushOptions {
-    fn from(options: OptionsBody) -> Self {
+impl From<Object<OptionsBody>> for PushOptions {
+    fn from(Object(options): Object<OptionsBody>) -> Self {
         Self { exclude_user_ids: options.exclude_user_ids }
     }
 }
@@ -118,7 +141,7 @@ fn is_limit(error: &axum::Error) -> bool {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(parsed) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let place = if path == "." { String::new() } else { format!("{path}: ") };
         Fault::bad_request(format!("{place}{}", error.inner()))
@@ -132,7 +155,7 @@ mod tests {
     use super::*;
 
     fn mistake(body: &str) -> String {
-        let content = parse::<PushBody>(body.as_bytes()).and_then(|body| body.content.into_content());
+        let content = parse::<PushBody>(body.as_bytes()).and_then(|body| body.content.0.into_content());
         content.unwrap_err().to_string()
     }
 
@@ -140,7 +163,8 @@ mod tests {
     fn a_mistake_is_named_with_its_field() {
         for (body, expected) in [
             ("", "EOF"),
-            ("[]", "expected struct"),
+            ("[]", "expected an object"),
+            (r#"{"content":["TEXT","x",null,1]}"#, "content: invalid type: sequence, expected an object"),
             ("{}", "missing field `content`"),
             (r#"{"content":{"data":"x"},"to":1}"#, "unknown field `to`"),
             (r#"{"content":{"data":"x","body":1}}"#, "content.body: unknown field `body`"),
@@ -167,7 +191,7 @@ mod tests {
     #[test]
     fn text_and_bytes_keep_what_they_are() {
         let content =
-            |body: &str| parse::<PushBody>(body.as_bytes()).unwrap().content.into_content().unwrap();
+            |body: &str| parse::<PushBody>(body.as_bytes()).unwrap().content.0.into_content().unwrap();
         let text = content(r#"{"content":{"data":"h\u00e9","timestamp":7}}"#);
         assert_eq!((&text.data[..], text.binary, text.timestamp), ("hé".as_bytes(), false, 7));
         let bytes = content(r#"{"content":{"type":"AUDIO","data_base64":"AP8="}}"#);

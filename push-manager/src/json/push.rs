@@ -11,7 +11,7 @@ use roomcast_types::Fault;
 
 use super::{
     Api,
-    body::{OptionsBody, PushBody, UsersBody, read},
+    body::{PushBody, UsersBody, read},
     reply::Reply,
 };
 use crate::{
@@ -52,8 +52,8 @@ pub(super) async fn to_user(
 pub(super) async fn to_users(State(api): State<Api>, headers: HeaderMap, body: Body) -> impl IntoResponse {
     let push = async {
         let body: UsersBody = read(&headers, body, api.body_bytes_max).await?;
-        let content = Some(body.content.into_content()?);
-        Push::to_users(&body.user_ids, content, body.options.map(OptionsBody::into), api.push_bytes_max)
+        let content = Some(body.content.0.into_content()?);
+        Push::to_users(&body.user_ids, content, body.options.map(PushOptions::from), api.push_bytes_max)
     };
     carry_out(&api, push.await, Kind::Users, &headers).await
 }
@@ -72,7 +72,7 @@ async fn one(
     body: Body,
 ) -> Result<(Option<Content>, Option<PushOptions>), Fault> {
     let body: PushBody = read(headers, body, api.body_bytes_max).await?;
-    Ok((Some(body.content.into_content()?), body.options.map(OptionsBody::into)))
+    Ok((Some(body.content.0.into_content()?), body.options.map(PushOptions::from)))
 }
 
 async fn carry_out(

@@ -68,6 +68,8 @@ pub struct Link {
     /// Last up number processed from it.
     up_seen: u64,
     held: Held,
+    /// Whether this connection brought a whole snapshot.
+    has_snapshot: bool,
     backoff: Backoff,
     silent_since: Option<Instant>,
 }
@@ -81,6 +83,7 @@ impl Link {
             life: None,
             up_seen: 0,
             held: Held::default(),
+            has_snapshot: false,
             backoff: Backoff::new(REDIAL_FIRST, REDIAL_MAX),
             silent_since: None,
         }
@@ -227,6 +230,7 @@ impl Link {
         };
         self.life = Some(life);
         self.silent_since = None;
+        self.has_snapshot = false;
         self.lane.set_phase(Phase::Syncing);
         for ticket in lost {
             ticket.settle(Verdict::Lost);
@@ -277,7 +281,7 @@ impl Link {
     /// Takes one message in. Routes change before anything of it is acknowledged and before its echo counts.
     fn process(&mut self, message: LaneUp) -> Result<(), String> {
         let context = self.lane.context.clone();
-        let (mut is_complete, mut has_interest) = (false, false);
+        let mut has_interest = false;
         let mut outcomes = Vec::new();
         for (number, item) in (message.first_number..).zip(message.items) {
             if number <= self.up_seen {
@@ -292,7 +296,7 @@ impl Link {
             self.up_seen = number;
             match item.item {
                 Some(Item::Interest(interest)) => {
-                    is_complete |= self.held.apply(&interest, self.lane.index, &context.routes);
+                    self.has_snapshot |= self.held.apply(&interest, self.lane.index, &context.routes);
                     self.lane.sessions.store(interest.sessions, Ordering::Release);
                     has_interest = true;
                 }
@@ -304,11 +308,6 @@ impl Link {
             self.lane.users.store(self.held.users() as u64, Ordering::Release);
             self.count_routes();
         }
-        if is_complete && self.lane.phase() != Phase::InSync {
-            tracing::info!(node = %self.lane.node_id, "a lane is in sync");
-            self.lane.set_phase(Phase::InSync);
-            self.backoff.reset();
-        }
         let settled: Vec<_> = self.lane.change(|outgoing| {
             outgoing.acked(message.down_ack);
             outgoing.processed(self.up_seen);
@@ -318,10 +317,15 @@ impl Link {
             ticket.settle(verdict);
         }
         if let Some(pong) = message.pong
-            && self.lane.phase() == Phase::InSync
+            && self.has_snapshot
             && pong.sent_us <= context.clock.now_us()
         {
             self.lane.echo_us.fetch_max(pong.sent_us, Ordering::AcqRel);
+            if self.lane.phase() != Phase::InSync {
+                tracing::info!(node = %self.lane.node_id, "a lane is in sync");
+                self.lane.set_phase(Phase::InSync);
+                self.backoff.reset();
+            }
         }
         Ok(())
     }

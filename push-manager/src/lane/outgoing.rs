@@ -120,13 +120,13 @@ impl Outgoing {
     }
 
     /// The same life answered, and forgot the lane: what was sent may have been processed, so it is not sent again.
+    /// Outcomes of what it acknowledged will not come; their pushes end as pending.
     pub fn forgotten(&mut self, seen: u64) -> Vec<Ticket> {
-        let mut lost = self.awaiting.clear();
+        self.awaiting.clear();
         let left = self.outbox.restart(seen, |_, was_sent| !was_sent);
-        lost.extend(left.into_iter().filter_map(|parcel| parcel.ticket));
         (self.up_seen, self.up_acked) = (0, 0);
         self.link();
-        lost
+        left.into_iter().filter_map(|parcel| parcel.ticket).collect()
     }
 
     fn link(&mut self) {

@@ -116,8 +116,9 @@ impl Plan {
         let mut plan = Self::new(lanes);
         for (place, stance) in stances.into_iter().enumerate() {
             let lane = &plan.lanes[place];
-            let (is_known, announced) = (lane.holds_users(), lane.sessions());
-            plan.add(place, stance, is_known, announced, Vec::new());
+            let announced = lane.sessions();
+            // The number may lag behind the users, which are announced before their `welcome`.
+            plan.add(place, stance, announced > 0 || lane.holds_users(), announced, Vec::new());
         }
         plan
     }

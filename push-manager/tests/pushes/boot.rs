@@ -1,1 +1,179 @@
-//! x
+//! Starting, being one of several, and stopping.
+
+use std::{sync::Arc, time::Duration};
+
+use push_manager::Deps;
+use roomcast_proto::pubsub::PushToRoomRequest;
+use roomcast_registry::{MemoryRegistry, Registry, Role, State};
+use roomcast_types::ServiceId;
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::{
+    node::{DEADLINE, FakeNode},
+    stage::{Stage, config, content, line},
+};
+
+fn id() -> ServiceId {
+    ServiceId::new("push-manager-1").unwrap()
+}
+
+#[tokio::test]
+async fn it_is_ready_when_every_registered_node_is_linked() {
+    let node = FakeNode::start("one").await;
+    let stage = Stage::with(&[&node]).await;
+    assert_eq!(node.links(), 1);
+    assert_eq!(stage.metric("pubsub_push_lanes{state=\"in_sync\"}"), 1.0);
+    let address = stage.running.grpc_address().to_string();
+    let is_ready = async {
+        loop {
+            let own = stage.registry().get(Role::PushManager, &id()).await.unwrap().unwrap();
+            assert_eq!(own.grpc_address, address);
+            if own.state == State::Ready {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, is_ready).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_and_a_frozen_node_do_not_keep_it_from_starting() {
+    let (dead, frozen, alive) =
+        (FakeNode::start("dead").await, FakeNode::start("frozen").await, FakeNode::start("alive").await);
+    frozen.freeze();
+    let registry = Arc::new(MemoryRegistry::new());
+    for node in [&dead, &frozen, &alive] {
+        node.register(&*registry).await;
+    }
+    dead.kill().await;
+    let deps = Deps { config: config(&[]), registry: registry.clone() };
+    let running = timeout(DEADLINE, push_manager::start(deps)).await.unwrap().unwrap();
+    alive.user("ann", 1).await;
+    let body = r#"{"content":{"data":"x"}}"#;
+    let url = format!("http://{}/v1/push/user/ann", running.http_address());
+    let reply = reqwest::Client::new().post(url).body(body).send().await.unwrap();
+    let reply: serde_json::Value = reply.json().await.unwrap();
+    let expected = serde_json::json!({"addressed": 1, "unreachable": 1, "blind": 1});
+    assert_eq!(reply["receipt"]["nodes"], expected);
+}
+
+#[tokio::test]
+async fn a_node_that_registers_later_is_linked_and_reached() {
+    let stage = Stage::with(&[]).await;
+    let node = FakeNode::start("late").await;
+    node.register(stage.registry()).await;
+    node.room("blue", 1).await;
+    let receipt = stage.room("blue", "x").await;
+    assert_eq!(line(&receipt), "complete targets=1 pending=0 WRITTEN=1 addressed=1 unreachable=0 blind=0");
+}
+
+#[tokio::test]
+async fn two_push_managers_have_lanes_of_their_own() {
+    let node = FakeNode::start("one").await;
+    let stage = Stage::with(&[&node]).await;
+    let deps = Deps { config: config(&["push_manager.id=push-manager-2"]), registry: stage.registry.clone() };
+    // The fake node keeps one numbering, so the second one only has to link.
+    let second = push_manager::start(deps).await.unwrap();
+    node.until_linked(2).await;
+    assert_ne!(second.grpc_address(), stage.running.grpc_address());
+    assert_ne!(second.incarnation(), stage.running.incarnation());
+}
+
+#[tokio::test]
+async fn a_lost_registration_is_a_failure_that_names_the_holder() {
+    let mut stage = Stage::with(&[]).await;
+    let own = stage.registry.get(Role::PushManager, &id()).await.unwrap().unwrap();
+    let usurper = FakeNode::start("usurper").await;
+    let mut other = usurper.registration();
+    (other.role, other.id) = (Role::PushManager, id());
+    let lease = stage.registry.grant(Duration::from_secs(3600)).await.unwrap();
+    let expect = roomcast_registry::Expect::HeldBy(own.incarnation);
+    stage.registry.put(&other, lease, expect).await.unwrap();
+    let why = timeout(DEADLINE, stage.running.failed()).await.unwrap();
+    assert!(why.contains(&usurper.address.to_string()), "{why}");
+}
+
+#[tokio::test]
+async fn stopping_lets_accepted_pushes_arrive_and_leaves_nothing_behind() {
+    let node = FakeNode::start("one").await;
+    let stage = Stage::configured(&[&node], &["push_manager.wait=0ms"]).await;
+    node.room("blue", 1).await;
+    node.freeze();
+    stage.room("blue", "accepted").await;
+    let Stage { registry, running, client, .. } = stage;
+    let mut accepted = 1;
+    let stopping = async {
+        let stopped = running.stop();
+        tokio::pin!(stopped);
+        let deregistered = async {
+            while registry.get(Role::PushManager, &id()).await.unwrap().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = &mut stopped => panic!("it waits for the acknowledgement"),
+            () = deregistered => {}
+        }
+        // Until it closed, pushes are accepted, and then they arrive.
+        let refused = async {
+            loop {
+                let request =
+                    PushToRoomRequest { room_id: "blue".into(), content: content("accepted"), options: None };
+                match client.clone().push_to_room(request).await {
+                    Ok(_) => accepted += 1,
+                    Err(status) => return status,
+                }
+            }
+        };
+        tokio::select! {
+            () = &mut stopped => panic!("it waits for the acknowledgement"),
+            status = refused => assert_eq!(status.code(), Code::Unavailable),
+        }
+        node.thaw();
+        stopped.await;
+    };
+    timeout(DEADLINE, stopping).await.unwrap();
+    node.until_delivered(&vec!["accepted"; accepted]).await;
+}
+
+#[tokio::test]
+async fn health_and_both_reflections_are_served() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let stage = Stage::with(&[]).await;
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", stage.running.grpc_address()));
+    let channel = channel.unwrap().connect().await.unwrap();
+    for service in ["", "pubsub.PushManagerService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let reply = HealthClient::new(channel.clone()).check(request).await.unwrap();
+        assert_eq!(reply.into_inner().status, 1, "{service:?} serves");
+    }
+    // ServerReflectionRequest { list_services: "" }, with its gRPC frame.
+    let list = [0, 0, 0, 0, 2, 0x3a, 0];
+    for version in ["v1", "v1alpha"] {
+        let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        let reply = grpc(&stage, &path, &list).await.bytes().await.unwrap();
+        let text = String::from_utf8_lossy(&reply);
+        assert!(text.contains("pubsub.PushManagerService"), "{version}: {text}");
+    }
+    for path in ["/pubsub.PushManagerService/WatchPush", "/pubsub.Nothing/There"] {
+        assert_eq!(grpc(&stage, path, &[0; 5]).await.headers()["grpc-status"], "12", "{path}");
+    }
+}
+
+async fn grpc(stage: &Stage, path: &str, body: &[u8]) -> reqwest::Response {
+    let url = format!("http://{}{path}", stage.running.grpc_address());
+    let request = reqwest::Client::new().post(url).header("content-type", "application/grpc");
+    request.body(body.to_vec()).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_registry_that_is_away_is_named_in_receipts_and_stops_no_push() {
+    let node = FakeNode::start("one").await;
+    let stage = Stage::with(&[&node]).await;
+    node.room("blue", 1).await;
+    stage.registry.set_available(false);
+    let receipt = stage.room("blue", "x").await;
+    assert_eq!(line(&receipt), "complete targets=1 pending=0 WRITTEN=1 addressed=1 unreachable=0 blind=0");
+}

@@ -1,1 +1,135 @@
-//! x
+//! Counts add up, whatever the nodes say.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use roomcast_proto::pubsub::SessionOutcome;
+use roomcast_types::{Incarnation, NodeId};
+use tokio::sync::watch;
+
+use super::*;
+use crate::{
+    clock::Clock,
+    lane::{Bounds, Context, Lane},
+    metrics::Metrics,
+    push::plan::LegUser,
+    routes::Routes,
+};
+
+fn lanes(count: u32) -> Arc<Vec<Arc<Lane>>> {
+    let second = std::time::Duration::from_secs(1);
+    let context = Arc::new(Context {
+        manager_id: "m".into(),
+        incarnation: Incarnation::random(),
+        bounds: Bounds { messages: 1, bytes: 1 },
+        deadline: second,
+        trust: second,
+        ping_interval: second,
+        clock: Clock::new(),
+        routes: Routes::new(),
+        metrics: Metrics::new(),
+        progress: watch::Sender::new(0),
+    });
+    let lane = |index| {
+        let node_id = NodeId::new(format!("node-{index}")).unwrap();
+        Arc::new(Lane::new(index, node_id, context.clone()))
+    };
+    Arc::new((0..count).map(lane).collect())
+}
+
+fn plan(legs: Vec<Leg>) -> Plan {
+    let lanes = lanes(legs.len() as u32);
+    Plan { lanes, legs, has_route: true, card_version: 1, addressed: 0, unreachable: 0, blind: 0 }
+}
+
+fn leg(lane: usize, users: &[(usize, u64)]) -> Leg {
+    let users: Vec<_> = users.iter().map(|&(position, announced)| LegUser { position, announced }).collect();
+    let announced = users.iter().map(|user| user.announced).sum();
+    Leg { lane, is_trusted: true, is_known: announced > 0, is_awaited: true, announced, users }
+}
+
+fn session(user: u32, kind: Kind) -> SessionOutcome {
+    SessionOutcome { user, session_id: vec![user as u8; 16], kind: kind.into() }
+}
+
+fn users(names: &[&str]) -> Vec<UserId> {
+    names.iter().map(|name| UserId::new(name).unwrap()).collect()
+}
+
+#[test]
+fn sessions_of_a_user_on_several_nodes_are_one_entry_with_the_best_outcome() {
+    let plan = plan(vec![leg(0, &[(0, 1), (2, 1)]), leg(1, &[(2, 1)]), leg(2, &[(2, 1), (3, 1)])]);
+    let one = Outcome {
+        written: 1,
+        dropped_slow: 1,
+        sessions: vec![session(0, Kind::Written), session(1, Kind::DroppedSlow)],
+        ..Outcome::default()
+    };
+    let two = Outcome { filtered: 1, sessions: vec![session(0, Kind::Filtered)], ..Outcome::default() };
+    let heard = Heard {
+        verdicts: vec![Some(Verdict::Tried(one)), Some(Verdict::Tried(two)), Some(Verdict::Lost)],
+        unreachable: 0,
+    };
+    let receipt = compose(&plan, &heard, &users(&["ann", "bob", "eve", "joe"]));
+    let outcomes: Vec<_> = receipt.users.iter().map(|user| user.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["WRITTEN", "OFFLINE", "FILTERED", "NODE_LOST"]);
+    let eve: Vec<_> = receipt.users[2].sessions.iter().map(|session| session.node_id.as_str()).collect();
+    assert_eq!(eve, ["node-0", "node-1"]);
+    let counts: Vec<_> = receipt.outcomes.iter().map(|(word, count)| (word.as_str(), *count)).collect();
+    let expected = [("DROPPED_SLOW", 1), ("FILTERED", 1), ("NODE_LOST", 2), ("OFFLINE", 1), ("WRITTEN", 1)];
+    assert_eq!(counts, expected);
+    assert!(receipt.complete);
+    assert_eq!(receipt.targets, 6);
+}
+
+#[test]
+fn a_node_that_did_not_answer_leaves_what_it_announced_pending() {
+    let plan = plan(vec![leg(0, &[(0, 2)]), leg(1, &[(1, 0)])]);
+    let heard = Heard { verdicts: vec![None, None], unreachable: 1 };
+    let receipt = compose(&plan, &heard, &users(&["ann", "bob"]));
+    assert!(!receipt.complete);
+    assert_eq!((receipt.targets, receipt.pending), (3, 2));
+    assert_eq!(receipt.users[0].outcome, "PENDING");
+    assert_eq!(receipt.users[1].outcome, "OFFLINE", "the blind node never said that it holds bob");
+    assert_eq!(receipt.nodes.unwrap().unreachable, 1);
+}
+
+fn verdict() -> impl Strategy<Value = Option<Verdict>> {
+    let count = || 0..5_000u64;
+    let outcome = (count(), count(), count(), count(), count(), count(), 0..40u32, 0..6i32);
+    let tried =
+        outcome.prop_map(|(targets, written, pending, filtered, dropped_slow, closed, user, kind)| {
+            let sessions = vec![SessionOutcome { user, session_id: vec![1; 16], kind }];
+            let number = 1;
+            Verdict::Tried(Outcome {
+                number,
+                targets,
+                written,
+                pending,
+                filtered,
+                dropped_slow,
+                closed,
+                sessions,
+            })
+        });
+    prop_oneof![3 => tried.prop_map(Some), 1 => Just(Some(Verdict::Lost)), 1 => Just(None)]
+}
+
+proptest! {
+    #[test]
+    fn targets_are_what_is_pending_and_what_is_settled(
+        nodes in prop::collection::vec((verdict(), prop::collection::vec((0..30usize, 0..50u64), 0..8)), 0..12),
+        named in 0..30usize,
+    ) {
+        let (mut verdicts, mut legs) = (Vec::new(), Vec::new());
+        for (index, (verdict, users)) in nodes.into_iter().enumerate() {
+            verdicts.push(verdict);
+            legs.push(leg(index, &users));
+        }
+        let names: Vec<_> = (0..named).map(|index| UserId::new(format!("u{index}")).unwrap()).collect();
+        let receipt = compose(&plan(legs), &Heard { verdicts, unreachable: 0 }, &names);
+        prop_assert_eq!(receipt.targets, receipt.pending + receipt.outcomes.values().sum::<u64>());
+        prop_assert!(receipt.outcomes.values().all(|count| *count > 0));
+        prop_assert_eq!(receipt.users.len(), named);
+    }
+}
