@@ -9,6 +9,7 @@
 //! Everything in it shares one [`state::Shard`], borrowed between awaits and never across one. The tasks only wait for
 //! sockets; acting, writing and closing are plain functions of the state.
 
+mod batch;
 mod config;
 mod flow;
 mod frames;
@@ -24,6 +25,7 @@ mod thread;
 mod timers;
 pub(crate) mod upgrade;
 mod walk;
+mod websocket;
 
 use std::{io, sync::Arc, time::Duration};
 

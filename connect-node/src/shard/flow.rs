@@ -48,7 +48,7 @@ impl Flow {
     pub(super) fn refresh(&mut self) {
         self.now = self.clock.now();
         self.load.set_queued_bytes(self.shard, self.queued);
-        self.queued_elsewhere = self.load.queued_bytes() - self.queued.min(self.load.queued_bytes());
+        self.queued_elsewhere = self.load.queued_bytes().saturating_sub(self.queued);
     }
 
     /// Whether the process may hold that many more waiting bytes.

@@ -5,8 +5,9 @@ use roomcast_types::{Code, Fault, RoomId};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
-    session::{Broken, Closing, Phase, Seat},
+    session::{Closing, Phase, Seat},
     state::Shard,
+    websocket::Broken,
 };
 use crate::{
     ports::{CloseCode, SessionKey},
@@ -21,8 +22,16 @@ impl Shard {
     pub(super) fn read(&mut self, key: SessionKey) {
         self.flow.refresh();
         let mut scratch = self.take_scratch();
+        self.read_into(key, &mut scratch);
+        self.scratch = scratch;
+    }
+
+    fn read_into(&mut self, key: SessionKey, scratch: &mut [u8]) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        match session.stream.try_read(&mut scratch) {
+        if std::mem::take(&mut session.read_ahead) {
+            return self.take_input(key, &[]);
+        }
+        match session.stream.try_read(scratch) {
             Ok(0) => self.finish(key, None),
             Ok(read) => {
                 session.heard();
@@ -33,11 +42,10 @@ impl Shard {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => self.finish(key, None),
         }
-        self.scratch = scratch;
     }
 
     /// Acts on every frame that is complete with this input.
-    pub(super) fn take_input(&mut self, key: SessionKey, mut input: &[u8]) {
+    fn take_input(&mut self, key: SessionKey, mut input: &[u8]) {
         while let Some(session) = self.sessions.get_mut(key)
             && let Some(message) = session.next_message(&mut input, &mut self.flow)
         {
@@ -55,14 +63,7 @@ impl Shard {
                     let message = "a binary frame; this protocol has text frames only";
                     self.client_frame(key, Err(BadFrame::malformed(None, message)));
                 }
-                // Their answers are queued by the WebSocket layer; a flood of them must not pile up unread.
-                Ok(_) if !session.is_within_limits(&self.flow) => {
-                    self.flush(key);
-                    if self.sessions.get(key).is_some_and(|session| !session.is_within_limits(&self.flow)) {
-                        return self.close(key, CloseCode::TooSlow, false);
-                    }
-                }
-                Ok(_) => {}
+                Ok(_) => self.control_frame(key),
             }
         }
         if let Some(session) = self.sessions.get_mut(key) {
@@ -71,10 +72,26 @@ impl Shard {
         }
     }
 
+    /// A ping or a pong. Pongs of ours are queued without asking, so a flood must neither pile up nor be read fast.
+    fn control_frame(&mut self, key: SessionKey) {
+        let (rate, burst) = (self.config().frames_per_second, self.config().frames_burst);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.meter.take(self.flow.now, rate, burst).is_err() {
+            session.pause(key.slot, &mut self.flow);
+        }
+        if !session.is_within_limits(&self.flow) {
+            self.flush(key);
+        }
+        if self.sessions.get(key).is_some_and(|session| !session.is_within_limits(&self.flow)) {
+            self.close(key, CloseCode::TooSlow, false);
+        }
+    }
+
     fn client_frame(&mut self, key: SessionKey, frame: Result<ClientFrame, BadFrame>) {
         let config = self.flow.config.clone();
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Err(wait) = session.meter.take(self.flow.now, config.frames_per_second, config.frames_burst) {
+            session.pause(key.slot, &mut self.flow);
             self.metrics.frames_in.limited.increment(1);
             let id = match &frame {
                 Ok(frame) => frame.id(),

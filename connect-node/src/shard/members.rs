@@ -82,8 +82,7 @@ impl Shard {
 
     /// The session in a slot, by name.
     pub(super) fn key_in_slot(&mut self, slot: u32) -> Option<SessionKey> {
-        let generation = self.sessions.in_slot(slot)?.generation;
-        Some(SessionKey { shard: self.index, slot, generation })
+        Some(self.sessions.in_slot(slot)?.key(self.index, slot))
     }
 
     /// Gives up a seat to which nothing refers any more.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use roomcast_types::{Fault, RoomId};
 use slab::Slab;
 
-use super::walk::{Message, Walk};
+use super::batch::{Message, Walk};
 use crate::ports::{LeftReason, SessionKey};
 
 /// A place whose member left during a walk.

@@ -1,37 +1,33 @@
 //! The record of one session, and the only two ways its bytes leave: straight to the socket, or through its queue.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use bytes::Bytes;
 use roomcast_types::{ClientId, RoomId, SessionId, UserId};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::{
-    Error, Message,
-    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext},
-};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     flow::Flow,
     limits::FrameMeter,
     out::{Flushed, Frame, Out},
     timers::{Millis, millis},
+    websocket::{Broken, WebSocket},
 };
 use crate::{
     load::Place,
-    ports::{CloseCode, TargetOutcome},
+    ports::{CloseCode, SessionKey, TargetOutcome},
 };
 
 /// How long a close may take: first with everything that waits, then with the close frame alone.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_millis(900);
-/// What tungstenite keeps for reading on each session; its default is 128 KiB.
-const READ_BUFFER: usize = 512;
-/// tungstenite holds control frames only, and hands them to `out` at once.
-const WRITE_BUFFER_MAX: usize = 64 * 1024;
+/// How long a client that speaks too fast is not read: its frames pile up on its own side, and answering them costs
+/// little.
+const READ_PAUSE: Duration = Duration::from_millis(250);
 /// No timer.
 pub(super) const NEVER: Millis = Millis::MAX;
 
@@ -98,11 +94,16 @@ pub(super) struct Session {
     pub(super) ping_due: Millis,
     /// When silence after a ping has lasted too long.
     pub(super) pong_due: Millis,
+    /// Bytes that came behind the handshake wait to be acted on.
+    pub(super) read_ahead: bool,
+    /// Spoke too fast: its socket is not read until then.
+    is_paused: bool,
+    resume_at: Millis,
     /// When the kernel last took a byte of what waits.
     progress_at: Millis,
     /// The moment of this session's valid entry in the timer wheel.
     pub(super) scheduled: Millis,
-    context: WebSocketContext,
+    websocket: WebSocket,
     /// Of the session's task, while it waits for the socket.
     waker: Option<Waker>,
     _place: Place,
@@ -152,50 +153,6 @@ pub(super) enum SentEnd {
     Broken,
 }
 
-/// Why no further message can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// The close handshake is over.
-    Closed,
-    /// A frame or message over the limit.
-    TooBig,
-    /// Text that is not UTF-8.
-    NotText,
-    /// Any other violation of the WebSocket protocol.
-    Protocol,
-}
-
-impl Broken {
-    /// `None` when only more bytes are needed.
-    fn from_websocket(error: &Error) -> Option<Self> {
-        match error {
-            Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Error::ConnectionClosed | Error::AlreadyClosed => Some(Self::Closed),
-            Error::Capacity(_) => Some(Self::TooBig),
-            Error::Utf8(_) => Some(Self::NotText),
-            _ => Some(Self::Protocol),
-        }
-    }
-}
-
-impl CloseCode {
-    /// The text of the close frame.
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Protocol => "not the WebSocket protocol",
-            Self::InvalidData => "text is not UTF-8",
-            Self::Policy => "too many malformed frames",
-            Self::TooBig => "frame too large",
-            Self::Internal => "internal error",
-            Self::GoingAway => "the node stops",
-            Self::TooSlow => "reader too slow",
-            Self::NoPong => "nothing came after a ping",
-            Self::TakenOver => "a later session took over",
-            Self::Kicked => "kicked",
-        }
-    }
-}
-
 /// What the session's task has to do.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -205,17 +162,6 @@ pub(super) enum Turn {
 
 impl Session {
     pub(super) fn new(opening: Opening, generation: u32, flow: &Flow) -> Self {
-        let limit = Some(flow.config.frame_bytes_max);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(WRITE_BUFFER_MAX)
-            .max_message_size(limit)
-            .max_frame_size(limit);
-        let context = match opening.read_ahead {
-            ahead if ahead.is_empty() => WebSocketContext::new(Role::Server, Some(config)),
-            ahead => WebSocketContext::from_partially_read(ahead, Role::Server, Some(config)),
-        };
         Self {
             generation,
             phase: Phase::Waiting { rooms: opening.rooms.into() },
@@ -230,10 +176,18 @@ impl Session {
             pong_due: NEVER,
             progress_at: flow.now,
             scheduled: NEVER,
-            context,
+            read_ahead: !opening.read_ahead.is_empty(),
+            is_paused: false,
+            resume_at: 0,
+            websocket: WebSocket::new(opening.read_ahead, flow.config.frame_bytes_max),
             waker: None,
             _place: opening.place,
         }
+    }
+
+    /// Names this session, which is in that slot.
+    pub(super) fn key(&self, shard: u16, slot: u32) -> SessionKey {
+        SessionKey { shard, slot, generation: self.generation }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -245,12 +199,37 @@ impl Session {
         self.pong_due = NEVER;
     }
 
+    /// Stops reading for a while.
+    pub(super) fn pause(&mut self, slot: u32, flow: &mut Flow) {
+        self.is_paused = true;
+        self.resume_at = flow.now + millis(READ_PAUSE);
+        self.look_at(self.resume_at, slot, flow);
+    }
+
+    /// When to read again; never, when there is no pause.
+    pub(super) fn resumes_at(&self) -> Millis {
+        if self.is_paused { self.resume_at } else { NEVER }
+    }
+
+    /// Reads again if the pause is over.
+    pub(super) fn resume(&mut self, now: Millis) {
+        if now >= self.resumes_at() {
+            self.is_paused = false;
+            self.wake();
+        }
+    }
+
     /// Waits for the socket on behalf of the session's task.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         if !self.out.is_empty() && self.stream.poll_write_ready(cx).is_ready() {
             return Poll::Ready(Turn::Write);
         }
-        if !matches!(self.phase, Phase::Waiting { .. }) && self.stream.poll_read_ready(cx).is_ready() {
+        let reads = match self.phase {
+            Phase::Waiting { .. } => false,
+            Phase::Open => !self.is_paused,
+            Phase::Closing(_) => true,
+        };
+        if reads && (self.read_ahead || self.stream.poll_read_ready(cx).is_ready()) {
             return Poll::Ready(Turn::Read);
         }
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -370,35 +349,29 @@ impl Session {
         }
     }
 
-    /// The next message among `input` and what was read before; `None` when more bytes are needed.
+    /// See [`WebSocket::next`].
     pub(super) fn next_message(
         &mut self,
         input: &mut &[u8],
         flow: &mut Flow,
     ) -> Option<Result<Message, Broken>> {
         let before = self.out.bytes();
-        let result = self.context.read(&mut Pipe { input, out: &mut self.out });
+        let message = self.websocket.next(input, &mut self.out);
         flow.requeued(before, self.out.bytes());
-        match result {
-            Ok(message) => Some(Ok(message)),
-            Err(error) => Broken::from_websocket(&error).map(Err),
-        }
+        message
     }
 
-    /// Queues what the WebSocket layer has to say: a pong, or the answer to a close.
+    /// See [`WebSocket::queue_control`].
     pub(super) fn queue_control(&mut self, flow: &mut Flow) {
         let before = self.out.bytes();
-        // Its only error here says that a close was answered, which the caller knows.
-        let _ = self.context.flush(&mut Pipe { input: &mut &[][..], out: &mut self.out });
+        self.websocket.queue_control(&mut self.out);
         flow.requeued(before, self.out.bytes());
     }
 
-    /// Queues a close frame.
+    /// See [`WebSocket::queue_close`].
     pub(super) fn queue_close(&mut self, code: CloseCode, flow: &mut Flow) {
         let before = self.out.bytes();
-        let frame = CloseFrame { code: (code as u16).into(), reason: code.reason().into() };
-        // The queue takes everything, and a context that was closed before has its frame in it.
-        let _ = self.context.close(&mut Pipe { input: &mut &[][..], out: &mut self.out }, Some(frame));
+        self.websocket.queue_close(code, &mut self.out);
         flow.requeued(before, self.out.bytes());
     }
 
@@ -411,34 +384,5 @@ impl Session {
             self.out.drop_unbegun();
         }
         flow.requeued(before, self.out.bytes());
-    }
-}
-
-/// What the WebSocket layer takes for a socket: reads come from the scratch, writes go to the queue.
-struct Pipe<'a, 'b> {
-    input: &'a mut &'b [u8],
-    out: &'a mut Out,
-}
-
-impl Read for Pipe<'_, '_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self.input.read(into)? {
-            // An empty scratch is not the end of the stream.
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            taken => Ok(taken),
-        }
-    }
-}
-
-impl Write for Pipe<'_, '_> {
-    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
-        if !frames.is_empty() {
-            self.out.push(Rc::new(Frame(Bytes::copy_from_slice(frames))), 0);
-        }
-        Ok(frames.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

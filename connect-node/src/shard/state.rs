@@ -76,12 +76,8 @@ impl Sessions {
     }
 
     pub(super) fn keys(&self, shard: u16) -> Vec<SessionKey> {
-        let key = |(slot, session): (usize, &Box<Session>)| SessionKey {
-            shard,
-            slot: slot as u32,
-            generation: session.generation,
-        };
-        self.slab.iter().map(key).collect()
+        let sessions = self.slab.iter();
+        sessions.map(|(slot, session)| session.key(shard, slot as u32)).collect()
     }
 }
 
@@ -167,8 +163,6 @@ impl Shard {
         for room in rooms {
             self.join(key, None, room, false);
         }
-        // The client may have spoken right behind its handshake.
-        self.take_input(key, &[]);
     }
 
     /// Sends one frame to an open session; one that does not fit makes it slow.
@@ -312,6 +306,7 @@ impl Shard {
     fn look(&mut self, key: SessionKey) {
         let now = self.flow.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
+        session.resume(now);
         let stalled_at = session.stalled_at(&self.flow);
         match &mut session.phase {
             Phase::Closing(closing) if now < closing.until => {}
@@ -343,7 +338,10 @@ impl Shard {
         let next = match &session.phase {
             Phase::Closing(closing) => closing.until,
             Phase::Waiting { .. } => session.ping_due,
-            Phase::Open => session.ping_due.min(session.pong_due).min(session.stalled_at(&self.flow)),
+            Phase::Open => {
+                let pings = session.ping_due.min(session.pong_due);
+                pings.min(session.stalled_at(&self.flow)).min(session.resumes_at())
+            }
         };
         session.look_at(next, key.slot, &mut self.flow);
     }

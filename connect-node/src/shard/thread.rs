@@ -54,7 +54,10 @@ pub(super) async fn run(
 
 fn take(shard: &Rc<RefCell<Shard>>, pages: &Router, command: ToShard, stop_at: &mut Option<Instant>) {
     match command {
-        ToShard::Accept(_) if stop_at.is_some() => {}
+        ToShard::Accept(_) if stop_at.is_some() => {
+            let shard = shard.borrow();
+            drop(shard.load.adopt_handshake(shard.index));
+        }
         ToShard::Accept(stream) => {
             tokio::task::spawn_local(guarded(
                 shard.clone(),
@@ -84,7 +87,7 @@ fn turn(shard: &mut Shard, stop_at: Option<Instant>) -> bool {
 }
 
 /// Counts a panic of a connection that is no session yet.
-async fn guarded(shard: Rc<RefCell<Shard>>, serving: impl Future<Output = ()>) {
+pub(super) async fn guarded(shard: Rc<RefCell<Shard>>, serving: impl Future<Output = ()>) {
     if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
         tracing::error!("a panic ended a connection before it was a session");
         shard.borrow().metrics.panics.increment(1);

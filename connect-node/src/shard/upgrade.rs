@@ -50,9 +50,8 @@ pub(super) async fn serve(shard: Rc<RefCell<Shard>>, pages: Router, stream: TcpS
         .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    match tokio::time::timeout(PAGES_MAX, serving).await {
-        Ok(Err(error)) => tracing::debug!(%error, "a connection ended before it was a session"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(PAGES_MAX, serving).await {
+        tracing::debug!(%error, "a connection ended before it was a session");
     }
     drop(handshake);
 }
@@ -67,7 +66,8 @@ fn answer(
     match admitted {
         Ok((response, query, place)) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            tokio::task::spawn_local(upgraded(shard.clone(), upgrade, query, place, accepted_at));
+            let session = upgraded(shard.clone(), upgrade, query, place, accepted_at);
+            tokio::task::spawn_local(thread::guarded(shard.clone(), session));
             response
         }
         Err(refusal) => *refusal,

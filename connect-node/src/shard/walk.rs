@@ -5,23 +5,22 @@
 //! system call. A walk gives way after a slice, to other backlogs and never to the next item of its own.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     io::IoSlice,
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use roomcast_types::{RoomId, UserId};
+use roomcast_types::RoomId;
 
 use super::{
-    flow::Flow,
+    batch::{ListWalk, Message, Walk, deliver, is_excluded},
     out::{Frame, SLICES_MAX},
     rooms::RoomItem,
-    session::{SentEnd, Session},
+    session::SentEnd,
     state::Shard,
 };
-use crate::ports::{CloseCode, Counts, Delivery, DeliveryTarget, SessionKey, Tally, TargetOutcome, ToShard};
+use crate::ports::{CloseCode, Counts, Delivery, DeliveryTarget, SessionKey, TargetOutcome, ToShard};
 
 /// Targets between two looks at other work, and the time after which the look comes earlier.
 const SLICE_TARGETS: usize = 256;
@@ -30,60 +29,6 @@ const SLICE_TIME: Duration = Duration::from_millis(1);
 const CLOCK_TARGETS: usize = 32;
 /// Commands taken out of the mailbox and not done; more wait in the mailbox, whose bound the senders feel.
 const ITEMS_MAX: usize = 1024;
-
-/// A message that waits for its walk.
-#[derive(Debug)]
-pub(super) struct Message {
-    frame: Rc<Frame>,
-    exclude: Exclude,
-    tally: Arc<Tally>,
-}
-
-type Exclude = Option<Arc<HashSet<UserId>>>;
-
-/// A walk through a room, or through all sessions, with messages that all its targets get together.
-#[derive(Debug)]
-pub(super) struct Walk {
-    batch: Batch,
-    next: usize,
-    began: Instant,
-}
-
-#[derive(Debug)]
-struct Batch {
-    frames: Vec<Rc<Frame>>,
-    excludes: Vec<Exclude>,
-    has_excludes: bool,
-    tallies: Vec<Arc<Tally>>,
-    counts: Vec<Counts>,
-    /// Targets that got every message written at once: part of each message's counts at the end.
-    all_written: u64,
-}
-
-/// A walk through a list of sessions.
-#[derive(Debug)]
-struct ListWalk {
-    message: Message,
-    counts: Counts,
-    sessions: Vec<(SessionKey, u32)>,
-    next: usize,
-    began: Instant,
-}
-
-impl Walk {
-    fn new(messages: Vec<Message>) -> Self {
-        let counts = vec![Counts::default(); messages.len()];
-        let has_excludes = messages.iter().any(|message| message.exclude.is_some());
-        let mut batch =
-            Batch { frames: vec![], excludes: vec![], has_excludes, tallies: vec![], counts, all_written: 0 };
-        for Message { frame, exclude, tally } in messages {
-            batch.frames.push(frame);
-            batch.excludes.push(exclude);
-            batch.tallies.push(tally);
-        }
-        Self { batch, next: 0, began: Instant::now() }
-    }
-}
 
 /// A backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,58 +94,6 @@ impl Slice {
     fn is_over(&self) -> bool {
         self.targets == 0
     }
-}
-
-/// What one session gets of a batch; says whether the session goes on.
-fn deliver(
-    session: &mut Session,
-    slot: u32,
-    batch: &mut Batch,
-    frames: &[Rc<Frame>],
-    slices: &[IoSlice<'_>],
-    flow: &mut Flow,
-) -> SentEnd {
-    if batch.has_excludes && batch.excludes.iter().any(|exclude| is_excluded(exclude, &session.user_id)) {
-        return deliver_some(session, slot, batch, frames, flow);
-    }
-    let sent = session.send(frames, slices, slot, flow);
-    if sent.written == frames.len() {
-        batch.all_written += 1;
-        return SentEnd::Complete;
-    }
-    for (index, counts) in batch.counts.iter_mut().enumerate() {
-        counts.add(sent.outcome(index));
-    }
-    sent.end
-}
-
-/// As [`deliver`], for a session that some of the messages leave out.
-fn deliver_some(
-    session: &mut Session,
-    slot: u32,
-    batch: &mut Batch,
-    frames: &[Rc<Frame>],
-    flow: &mut Flow,
-) -> SentEnd {
-    let is_for = |index: &usize| !is_excluded(&batch.excludes[*index], &session.user_id);
-    let (wanted, excluded): (Vec<usize>, Vec<usize>) = (0..frames.len()).partition(is_for);
-    for index in excluded {
-        batch.counts[index].add(TargetOutcome::Filtered);
-    }
-    let frames: Vec<_> = wanted.iter().map(|index| frames[*index].clone()).collect();
-    if frames.is_empty() {
-        return SentEnd::Complete;
-    }
-    let slices: Vec<_> = frames.iter().map(|frame| IoSlice::new(&frame.0)).collect();
-    let sent = session.send(&frames, &slices, slot, flow);
-    for (order, index) in wanted.into_iter().enumerate() {
-        batch.counts[index].add(sent.outcome(order));
-    }
-    sent.end
-}
-
-fn is_excluded(exclude: &Exclude, user: &UserId) -> bool {
-    exclude.as_ref().is_some_and(|users| users.contains(user))
 }
 
 /// The deliveries at the head of a backlog, as many as one system call takes.
@@ -395,14 +288,12 @@ impl Shard {
     }
 
     fn report(&mut self, walk: Walk) {
-        let Walk { batch, began, .. } = walk;
-        self.agenda.items -= batch.tallies.len();
-        for (tally, mut counts) in batch.tallies.into_iter().zip(batch.counts) {
-            counts.written += batch.all_written;
+        self.metrics.walk_seconds.record(walk.began.elapsed());
+        for (tally, counts) in walk.batch.into_counts() {
+            self.agenda.items -= 1;
             self.metrics.deliveries.count(&counts);
             tally.report(counts);
         }
-        self.metrics.walk_seconds.record(began.elapsed());
     }
 
     /// One slice of the pushes to users.

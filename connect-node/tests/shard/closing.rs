@@ -6,7 +6,7 @@ use connect_node::ports::{CloseCode, ToShard};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
-use crate::fixture::{DEADLINE, Node, counts, within};
+use crate::fixture::{DEADLINE, Node, counts, until, within};
 
 #[tokio::test]
 async fn a_session_that_is_taken_over_learns_it_behind_what_was_sent_before() {
@@ -46,12 +46,7 @@ async fn a_client_that_says_goodbye_hears_it_back() {
     client.send_raw(Message::Close(Some(close))).await;
     assert_eq!(client.close_code().await, 1000);
     node.hub.until_closed(key).await;
-    within("the place to be free", async {
-        while node.load.sessions() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the place to be free", || node.load.sessions() == 0).await;
     assert_eq!((node.hub.times_closed(key), node.metric("pubsub_node_closes_total", "1000")), (1, 1.0));
 }
 

@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::fixture::{Node, within};
+use crate::fixture::{Node, until, within};
 
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -141,12 +141,7 @@ async fn a_full_node_refuses_sessions_until_one_ends() {
     let key = node.hub.session("a").await.key;
     drop(first);
     node.hub.until_closed(key).await;
-    within("a free place", async {
-        while node.load.sessions() == 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("a free place", || node.load.sessions() < 2).await;
     assert_eq!(upgrade(&node, "user_id=c").await.status, 101);
 }
 
@@ -157,23 +152,13 @@ async fn more_handshakes_than_allowed_are_refused_unread() {
     for _ in 0..2 {
         idle.push(TcpStream::connect(node.address).await.unwrap());
     }
-    within("both handshakes", async {
-        while node.load.handshakes() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("both handshakes", || node.load.handshakes() == 2).await;
     let mut third = TcpStream::connect(node.address).await.unwrap();
     let answer = read(&mut third).await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "UNAVAILABLE"));
     assert!(answer.head.contains("retry-after: 1"));
     drop(idle);
-    within("free handshakes", async {
-        while node.load.handshakes() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("free handshakes", || node.load.handshakes() == 0).await;
     // Sessions and finished requests are no handshakes.
     let _sessions =
         (node.member("user_id=a").await, node.member("user_id=b").await, node.member("user_id=c").await);
@@ -186,5 +171,5 @@ async fn a_handshake_that_takes_too_long_is_dropped() {
     socket.write_all(b"GET /ws?user_id=u HTTP/1.1\r\nHost:").await.unwrap();
     let mut rest = Vec::new();
     within("the end", socket.read_to_end(&mut rest)).await.unwrap();
-    assert_eq!(node.load.handshakes(), 0);
+    until("no handshake", || node.load.handshakes() == 0).await;
 }

@@ -1,5 +1,6 @@
 //! What clients are held to.
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::{
@@ -13,7 +14,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::fixture::Node;
+use crate::fixture::{Node, until};
 
 #[tokio::test]
 async fn malformed_frames_are_answered_until_there_are_too_many() {
@@ -80,6 +81,27 @@ async fn a_client_that_talks_too_fast_is_told_when_to_go_on() {
     assert_eq!(asked, joined);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_stops_talking_is_hardly_read() {
+    let node = Node::with(|setup| setup.config.frames_per_second = 1).await;
+    let client = node.member("user_id=loud").await;
+    let (mut sink, mut stream) = client.socket.split();
+    let frame = json!({"type": "ping", "id": 1}).to_string();
+    let loud = tokio::spawn(async move { while sink.send(Message::text(frame.clone())).await.is_ok() {} });
+    // It reads its errors, so that it is not slow.
+    let listening = tokio::spawn(async move { while let Some(Ok(_)) = stream.next().await {} });
+    let limited = || node.metric("pubsub_node_frames_in_total", "limited");
+    until("a refusal", || limited() > 0.0).await;
+    // Time for tens of thousands of frames, if they were read.
+    let mut quiet = node.member("user_id=quiet").await;
+    for _ in 0..100 {
+        assert!(quiet.until_pong().await.is_empty());
+    }
+    assert!(limited() < 3.0 * 65_536.0 / 28.0, "{}", limited());
+    loud.abort();
+    listening.abort();
+}
+
 #[tokio::test]
 async fn a_frame_over_the_limit_closes_with_1009() {
     let node = Node::with(|setup| setup.config.frame_bytes_max = 1024).await;
@@ -91,7 +113,6 @@ async fn a_frame_over_the_limit_closes_with_1009() {
     // Much more than socket buffers hold; the close frame still arrives, because the rest is read and thrown away.
     let large = Message::text(frame(3_000_000));
     let (sent, (_, code)) = {
-        use futures_util::{SinkExt, StreamExt};
         let (mut sink, mut stream) = client.socket.split();
         let reading = async {
             loop {

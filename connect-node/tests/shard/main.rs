@@ -1,5 +1,7 @@
 //! Shards and the acceptor over real loopback sockets, with a hub that only answers.
 
+#![allow(clippy::unwrap_used, reason = "functions beside the tests belong to them")]
+
 mod closing;
 mod fixture;
 mod http;

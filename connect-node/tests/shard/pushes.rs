@@ -1,9 +1,10 @@
 //! Whom a push reaches, in what order, and what is counted.
 
 use connect_node::ports::{SessionKey, TargetOutcome};
+use futures_util::StreamExt;
 use serde_json::json;
 
-use crate::fixture::{Node, counts};
+use crate::fixture::{Node, counts, until};
 
 #[tokio::test]
 async fn a_room_push_reaches_its_members_on_every_shard_in_order() {
@@ -89,6 +90,46 @@ async fn a_push_to_all_reaches_every_session_past_one_slice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_stays_gets_each_message_once_while_others_come_and_go() {
+    let node = Node::start().await;
+    let (mut staying, mut moving) = (vec![], vec![]);
+    for user in 0..400 {
+        staying.push(node.member(&format!("user_id=s{user}&room_id=r")).await);
+        if user % 4 == 0 {
+            moving.push(node.member(&format!("user_id=m{user}&room_id=r")).await);
+        }
+    }
+    let mut waiting = Vec::new();
+    let mut number = 0;
+    for (index, mut client) in moving.into_iter().enumerate() {
+        for _ in 0..3 {
+            waiting.push(node.push("r", &number.to_string()).await);
+            number += 1;
+        }
+        match index % 3 {
+            0 => drop(client),
+            1 => client.send(json!({"type": "leave", "room_id": "r"})).await,
+            _ => {
+                client.send(json!({"type": "leave", "room_id": "r"})).await;
+                client.send(json!({"type": "join", "room_id": "r"})).await;
+                // Read to its end, so that it is never slow.
+                tokio::spawn(async move { while client.socket.next().await.is_some() {} });
+            }
+        }
+    }
+    for client in &mut staying {
+        for expected in 0..number {
+            assert_eq!(client.pushed().await, expected.to_string());
+        }
+        assert!(client.until_pong().await.is_empty());
+    }
+    for counted in waiting {
+        let counted = counts(counted).await;
+        assert!((400..=500).contains(&counted.targets()) && counted.dropped_slow == 0, "{counted:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_that_wait_together_leave_in_one_system_call() {
     let node = Node::start().await;
     let mut members = vec![];
@@ -119,11 +160,6 @@ async fn messages_that_wait_together_leave_in_one_system_call() {
         assert_eq!(counts(counted).await.written, 5);
     }
     let writes = || node.metric("pubsub_node_writes_total", "") - before;
-    crate::fixture::within("the count of writes", async {
-        while writes() == 0.0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the count of writes", || writes() > 0.0).await;
     assert_eq!(writes(), 5.0);
 }
