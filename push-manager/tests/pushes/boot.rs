@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use push_manager::Deps;
-use roomcast_proto::pubsub::PushToRoomRequest;
+use roomcast_proto::pubsub::{
+    PushToRoomRequest, PushToUserRequest, push_manager_service_client::PushManagerServiceClient,
+};
 use roomcast_registry::{MemoryRegistry, Registry, Role, State};
 use roomcast_types::ServiceId;
 use tokio::time::timeout;
@@ -176,4 +178,42 @@ async fn a_registry_that_is_away_is_named_in_receipts_and_stops_no_push() {
     stage.registry.set_available(false);
     let receipt = stage.room("blue", "x").await;
     assert_eq!(line(&receipt), "complete targets=1 pending=0 WRITTEN=1 addressed=1 unreachable=0 blind=0");
+}
+
+/// Holds the only worker of a runtime, as SIGSTOP holds a process, until the sender goes.
+fn stand_still(runtime: &tokio::runtime::Runtime) -> std::sync::mpsc::Sender<()> {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (stands, standing) = std::sync::mpsc::channel();
+    runtime.spawn(async move {
+        stands.send(()).unwrap();
+        let _ = held.recv();
+    });
+    standing.recv_timeout(DEADLINE).unwrap();
+    release
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_standstill_a_push_reaches_a_node_that_came_meanwhile() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+    let registry = Arc::new(MemoryRegistry::new());
+    let deps = Deps { config: config(&[]), registry: registry.clone() };
+    let running = runtime.spawn(push_manager::start(deps)).await.unwrap().unwrap();
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", running.grpc_address()));
+    let channel = channel.unwrap().connect().await.unwrap();
+    let mut client = PushManagerServiceClient::new(channel);
+
+    let release = stand_still(&runtime);
+    let node = FakeNode::start("newcomer").await;
+    node.holds_user("ann");
+    node.register(&*registry).await;
+    // Longer than a standstill may be without a second look at the list.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let request = PushToUserRequest { user_id: "ann".into(), content: content("x"), options: None };
+    let push = tokio::spawn(async move { client.push_to_user(request).await });
+    drop(release);
+    push.await.unwrap().unwrap();
+    node.until_delivered(&["x"]).await;
+    drop(running);
+    runtime.shutdown_background();
 }

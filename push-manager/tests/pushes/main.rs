@@ -1,5 +1,7 @@
 //! The push-manager against connect-nodes and controllers that do as they are told, over real gRPC.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 mod boot;
 mod controller;
 mod json;

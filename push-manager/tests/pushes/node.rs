@@ -1,29 +1,25 @@
 //! A connect-node that does as it is told: it announces, delivers, freezes, breaks, refuses and comes back.
 
+mod lane;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use roomcast_proto::pubsub::{
-    Deliver, GetNodeStatsRequest, Interest, KickReply, KickRequest, LaneDown, LaneHelloReply, LanePing,
-    LaneUp, NodeStats, Outcome, RoomCard, RoomInterest, SessionOutcome, UpItem, UserInterest,
-    connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer},
-    deliver, down_item,
-    interest::Snapshot,
-    session_outcome::Kind,
-    up_item,
+    Deliver, Interest, Outcome, RoomCard, RoomInterest, UpItem, UserInterest,
+    connect_node_service_server::ConnectNodeServiceServer, up_item,
 };
 use roomcast_registry::{Registration, Registry, Role, State as Life};
 use roomcast_runtime::{bind, serve};
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+
+use self::lane::Service;
 
 /// Everything a test waits for comes within this, or the test fails.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -185,6 +181,11 @@ impl FakeNode {
         .await;
     }
 
+    /// Has a session of a user without having told anybody.
+    pub fn holds_user(&self, user_id: &str) {
+        self.inner.change(|state| state.users.insert(user_id.to_owned(), 1));
+    }
+
     async fn announce(&self, change: impl FnOnce(&mut State, &mut Interest)) {
         let number = self.inner.change(|state| {
             let mut interest = Interest::default();
@@ -255,191 +256,5 @@ impl FakeNode {
 impl Drop for FakeNode {
     fn drop(&mut self) {
         self.server.abort();
-    }
-}
-
-impl State {
-    fn sessions(&self) -> u64 {
-        self.users.values().sum::<u64>().max(self.rooms.values().copied().max().unwrap_or(0))
-    }
-
-    fn queue(&mut self, item: up_item::Item) -> u64 {
-        self.up_number += 1;
-        self.unacknowledged.push((self.up_number, UpItem { item: Some(item) }));
-        self.up_number
-    }
-
-    fn snapshot(&self) -> Interest {
-        let room = |(room_id, sessions): (&String, &u64)| RoomInterest {
-            room_id: room_id.clone(),
-            sessions: *sessions,
-            card_version: 1,
-            withdrawn: false,
-        };
-        let user = |(user_id, sessions): (&String, &u64)| UserInterest {
-            user_id: user_id.clone(),
-            sessions: *sessions,
-        };
-        Interest {
-            snapshot: Snapshot::Last.into(),
-            rooms: self.rooms.iter().map(room).collect(),
-            users: self.users.iter().map(user).collect(),
-            sessions: self.sessions(),
-        }
-    }
-
-    fn process(&mut self, number: u64, item: Option<down_item::Item>) {
-        if number <= self.seen {
-            self.repeats += 1;
-            return;
-        }
-        assert_eq!(number, self.seen + 1, "numbers come without a gap");
-        self.seen = number;
-        match item {
-            Some(down_item::Item::Deliver(deliver)) => {
-                let outcome = self.answer.clone().unwrap_or_else(|| self.written(&deliver));
-                self.delivered.push(deliver);
-                if !self.withholds_outcomes {
-                    self.queue(up_item::Item::Outcome(Outcome { number, ..outcome }));
-                }
-            }
-            Some(down_item::Item::RoomChanged(card)) => self.cards.push(card),
-            None => {}
-        }
-    }
-
-    /// Every session takes it.
-    fn written(&self, deliver: &Deliver) -> Outcome {
-        let mut sessions = Vec::new();
-        let written = match deliver.target.as_ref().unwrap() {
-            deliver::Target::RoomId(room_id) => self.rooms.get(room_id).copied().unwrap_or(0),
-            deliver::Target::All(_) => self.sessions(),
-            deliver::Target::Users(users) => {
-                for (index, user_id) in users.user_ids.iter().enumerate() {
-                    for _ in 0..self.users.get(user_id).copied().unwrap_or(0) {
-                        let (user, session_id) = (index as u32, vec![sessions.len() as u8; 16]);
-                        sessions.push(SessionOutcome { user, session_id, kind: Kind::Written.into() });
-                    }
-                }
-                sessions.len() as u64
-            }
-        };
-        Outcome { targets: written, written, sessions, ..Outcome::default() }
-    }
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let result = change(&mut self.lock());
-        self.changes.send_modify(|changes| *changes += 1);
-        result
-    }
-
-    async fn thawed(&self) {
-        self.is_frozen.subscribe().wait_for(|is_frozen| !is_frozen).await.unwrap();
-    }
-
-    fn greet(&self, first: &LaneDown) -> LaneUp {
-        let hello = first.hello.clone().expect("the first message is a hello");
-        self.change(|state| {
-            let fresh = !state.knows_lane;
-            state.knows_lane = true;
-            state.links += 1;
-            let up_seen = if hello.node_incarnation == self.incarnation { hello.up_seen } else { 0 };
-            state.unacknowledged.retain(|(number, _)| *number > up_seen);
-            let snapshot = state.snapshot();
-            state.queue(up_item::Item::Interest(snapshot));
-            let reply = LaneHelloReply {
-                node_id: self.node_id.clone(),
-                incarnation: self.incarnation,
-                down_seen: state.seen,
-                fresh,
-            };
-            LaneUp { hello: Some(reply), ..LaneUp::default() }
-        })
-    }
-
-    fn take_in(&self, message: LaneDown) -> (u64, Option<LanePing>) {
-        self.change(|state| {
-            state.unacknowledged.retain(|(number, _)| *number > message.up_ack);
-            for (number, item) in (message.first_number..).zip(message.items) {
-                state.process(number, item.item);
-            }
-            (if state.withholds_acks { 0 } else { state.seen }, message.ping)
-        })
-    }
-
-    /// Items from number `from` on.
-    fn unsent(&self, from: u64) -> LaneUp {
-        let state = self.lock();
-        let items: Vec<_> =
-            state.unacknowledged.iter().filter(|(number, _)| *number >= from).cloned().collect();
-        let first_number = items.first().map_or(0, |(number, _)| *number);
-        LaneUp { first_number, items: items.into_iter().map(|(_, item)| item).collect(), ..LaneUp::default() }
-    }
-}
-
-struct Service(Arc<Inner>);
-
-type UpStream = Pin<Box<dyn Stream<Item = Result<LaneUp, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl ConnectNodeService for Service {
-    type LaneStream = UpStream;
-
-    async fn lane(&self, request: Request<Streaming<LaneDown>>) -> Result<Response<UpStream>, Status> {
-        let inner = self.0.clone();
-        inner.thawed().await;
-        let (sender, receiver) = tokio::sync::mpsc::channel(64);
-        let cut = inner.cut.lock().unwrap().clone();
-        tokio::spawn(async move {
-            let broken = sender.clone();
-            tokio::select! {
-                _ = lane(inner, request.into_inner(), sender) => {}
-                () = cut.cancelled() => { let _ = broken.send(Err(Status::aborted("cut"))).await; }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
-    }
-
-    async fn get_node_stats(&self, _: Request<GetNodeStatsRequest>) -> Result<Response<NodeStats>, Status> {
-        Err(Status::unimplemented("fake"))
-    }
-
-    async fn kick(&self, _: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
-        Err(Status::unimplemented("fake"))
-    }
-}
-
-async fn lane(
-    inner: Arc<Inner>,
-    mut down: Streaming<LaneDown>,
-    up: tokio::sync::mpsc::Sender<Result<LaneUp, Status>>,
-) -> Option<()> {
-    let first = down.next().await?.ok()?;
-    up.send(Ok(inner.greet(&first))).await.ok()?;
-    let mut changes = inner.changes.subscribe();
-    let mut next = 1;
-    loop {
-        inner.thawed().await;
-        let message = inner.unsent(next);
-        if !message.items.is_empty() {
-            next = message.first_number + message.items.len() as u64;
-            up.send(Ok(message)).await.ok()?;
-        }
-        tokio::select! {
-            message = down.next() => {
-                inner.thawed().await;
-                let (down_ack, pong) = inner.take_in(message?.ok()?);
-                let items = inner.unsent(next);
-                next = next.max(items.first_number + items.items.len() as u64);
-                up.send(Ok(LaneUp { down_ack, pong, ..items })).await.ok()?;
-            }
-            changed = changes.changed() => changed.ok()?,
-        }
     }
 }
