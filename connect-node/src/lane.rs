@@ -89,6 +89,16 @@ impl Lane {
         Some(attached)
     }
 
+    /// As [`Self::attach`] where nothing else may want the lane.
+    #[cfg(test)]
+    pub fn attach_alone(&self, hello: &LaneHello, snapshot: Vec<Interest>, now: Instant) -> Attached {
+        let mut inner = self.inner();
+        let attached = inner.state.attach(hello, now);
+        let put = inner.state.snapshot(snapshot);
+        inner.after(put);
+        attached
+    }
+
     /// Ends the stream that holds the lane, if there is one.
     pub fn end(&self) {
         if let Some(current) = &self.inner().current {

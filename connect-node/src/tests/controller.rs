@@ -96,7 +96,7 @@ impl Script {
             reply.hello = Some(ControllerHello { controller_id: "controller-1".into() });
         }
         let answer = self.answer.lock().unwrap();
-        reply.results = report.changes.iter().filter_map(|change| answer(change)).collect();
+        reply.results = report.changes.iter().filter_map(&**answer).collect();
         self.changes.lock().unwrap().extend(report.changes);
         let sessions = report.slices.iter().map(|slice| slice.sessions.len()).sum::<usize>();
         let mut largest = self.largest_message.lock().unwrap();

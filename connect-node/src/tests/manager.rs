@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use roomcast_proto::pubsub::{
@@ -101,6 +100,11 @@ impl FakeManager {
         }
     }
 
+    /// Whether the node let go of the stream.
+    pub fn is_ended(&self) -> bool {
+        self.stream.as_ref().is_none_or(|(down, _)| down.is_closed())
+    }
+
     pub async fn send(&self, message: LaneDown) {
         self.stream.as_ref().unwrap().0.send(message).await.unwrap();
     }
@@ -170,6 +174,3 @@ impl Learned {
         self.up_seen
     }
 }
-
-/// Long enough for anything that is on its way over loopback, where a test shows that nothing comes.
-pub const A_WHILE: Duration = Duration::from_millis(150);

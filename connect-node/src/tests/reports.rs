@@ -1,1 +1,128 @@
-//! Placeholder.
+//! The report stream over gRPC: claims, leaves that outlive a controller, slices.
+
+use std::sync::Arc;
+
+use roomcast_proto::pubsub::session_change::Change;
+use roomcast_registry::MemoryRegistry;
+
+use super::{
+    bench::{Bench, room},
+    controller::{FakeController, willing},
+    until,
+};
+use crate::{
+    ports::{Hub, LeftReason, ToShard},
+    report::{self, controllers::Controllers},
+};
+
+fn report_to(bench: &mut Bench, controllers: &[&FakeController]) {
+    let addresses: Vec<_> = controllers.iter().map(|controller| controller.address.clone()).collect();
+    let controllers = Controllers::new(&addresses, Arc::new(MemoryRegistry::new()));
+    let hub = bench.hub.clone();
+    bench.spawn(report::run(hub, Arc::new(controllers)));
+}
+
+async fn linked(bench: &Bench) {
+    until("a report stream", || bench.hub.state().outbox.is_linked()).await;
+}
+
+#[tokio::test]
+async fn a_session_is_claimed_with_the_time_of_the_store() {
+    let mut bench = Bench::new(1);
+    let controller = FakeController::start(willing).await;
+    report_to(&mut bench, &[&controller]);
+    linked(&bench).await;
+    bench.welcomed(0, "ann").await;
+    let changes = controller.script.changes.lock().unwrap();
+    let Some(Change::Opened(record)) = &changes[0].change else { panic!("opened") };
+    let off = record.stamp_ms - controller.script.store_time_ms;
+    assert!((-5_000..60_000).contains(&off), "the store's clock, not this machine's: {off}");
+    assert_eq!(record.user_id, "ann");
+}
+
+#[tokio::test]
+async fn a_session_that_opened_without_a_controller_is_claimed_by_a_slice() {
+    let mut bench = Bench::new(1);
+    let (session, id) = bench.welcomed(0, "ann").await;
+    let controller = FakeController::start(willing).await;
+    report_to(&mut bench, &[&controller]);
+    until("its slice", || !controller.script.records().is_empty()).await;
+    let record = controller.script.records()[0].clone();
+    assert_eq!(record.session_id, id.as_bytes());
+    assert!(record.stamp_ms < 2 * controller.script.store_time_ms, "stamped by the store's clock");
+    bench.joined(session, &room("lobby")).await;
+}
+
+#[tokio::test]
+async fn another_controller_takes_over_within_a_join() {
+    let mut bench = Bench::new(1);
+    let (first, second) = (FakeController::start(willing).await, FakeController::start(willing).await);
+    report_to(&mut bench, &[&first, &second]);
+    linked(&bench).await;
+    let (session, _) = bench.welcomed(0, "ann").await;
+    let is_first = !first.script.hellos.lock().unwrap().is_empty();
+    let (used, other) = if is_first { (first, second) } else { (second, first) };
+    // Takes the question along when it goes.
+    *used.script.answer.lock().unwrap() = Box::new(|_| None);
+    bench.shards().join(session, Some(1), room("lobby"));
+    until("the question", || used.script.count(|change| matches!(change, Change::Join(_))) == 1).await;
+    drop(used);
+    assert!(matches!(bench.next(0).await, ToShard::Joined { .. }));
+    assert_eq!(other.script.count(|change| matches!(change, Change::Join(_))), 1);
+}
+
+#[tokio::test]
+async fn a_leave_that_was_not_answered_is_sent_again_on_the_next_stream() {
+    let mut bench = Bench::new(1);
+    let (first, second) = (FakeController::start(willing).await, FakeController::start(willing).await);
+    report_to(&mut bench, &[&first, &second]);
+    linked(&bench).await;
+    let is_first = !first.script.hellos.lock().unwrap().is_empty();
+    let (controller, next) = if is_first { (first, second) } else { (second, first) };
+    *controller.script.answer.lock().unwrap() = Box::new(|change| match change.change {
+        Some(Change::Leave(_)) => None,
+        _ => willing(change),
+    });
+    let (session, _) = bench.welcomed(0, "ann").await;
+    bench.joined(session, &room("lobby")).await;
+    bench.shards().leave(session, Some(2), room("lobby"));
+    let command = bench.next(0).await;
+    assert!(
+        matches!(command, ToShard::Left { reason: LeftReason::Left, request: Some(2), .. }),
+        "{command:?}"
+    );
+    assert_eq!(controller.script.count(|change| matches!(change, Change::Leave(_))), 1);
+    drop(controller);
+    until("the leave again", || next.script.count(|change| matches!(change, Change::Leave(_))) == 1).await;
+}
+
+#[tokio::test]
+async fn slices_that_are_asked_for_come_in_full_and_in_bounded_messages() {
+    let mut bench = Bench::new(1);
+    let controller = FakeController::start(willing).await;
+    report_to(&mut bench, &[&controller]);
+    linked(&bench).await;
+    for index in 0..700 {
+        bench.welcomed(0, &format!("user-{index}")).await;
+    }
+    until("the versions", || controller.script.versions.lock().unwrap().iter().sum::<u64>() == 700).await;
+    controller.script.slices.lock().unwrap().clear();
+    *controller.script.want.lock().unwrap() = (0..64).collect();
+    // Any report brings the question back.
+    bench.welcomed(0, "one more").await;
+    until("all sessions", || controller.script.records().len() >= 701).await;
+    assert!(*controller.script.largest_message.lock().unwrap() <= 500);
+}
+
+#[tokio::test]
+async fn a_slot_lost_after_the_welcome_closes_the_session() {
+    let mut bench = Bench::new(1);
+    bench.hub.state().outbox.link_up();
+    let (key, _) = bench.open(0, "ann");
+    let asked = bench.hub.state().changes(tokio::time::Instant::now()).unwrap().changes.remove(0);
+    assert!(matches!(bench.next(0).await, ToShard::Welcome(_)), "after the time for an answer");
+    let mut lost = willing(&asked).unwrap();
+    lost.result = Some(roomcast_proto::pubsub::change_result::Result::SlotHeld(false));
+    let consequence = bench.hub.state().outbox.answered(lost);
+    assert_eq!(consequence, crate::report::outbox::Consequence::SlotLost(key));
+}
