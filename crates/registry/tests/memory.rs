@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use roomcast_registry::{
-    Error, Expect, MemoryRegistry, Registration, Registry, Role, State,
+    Error, Expect, Hint, MemoryRegistry, Registration, Registry, Role, State,
     conformance::{Backend, Pace},
 };
 use roomcast_types::{Incarnation, ServiceId};
+use tokio_stream::wrappers::ReceiverStream;
 
 async fn fresh() -> Backend {
     let pace = Pace { ttl: Duration::from_secs(10), deadline: Duration::from_millis(100) };
@@ -24,6 +25,10 @@ mod memory {
 }
 
 const TTL: Duration = Duration::from_secs(10);
+
+async fn next(hints: &mut ReceiverStream<Hint>) -> Option<Hint> {
+    tokio::time::timeout(TTL, hints.next()).await.expect("neither a hint nor the end of the watch")
+}
 
 fn node(id: &str) -> Registration {
     Registration {
@@ -41,7 +46,7 @@ async fn switched_off_it_answers_unavailable_and_ends_watches() {
     let registry = MemoryRegistry::new();
     let mut hints = registry.watch(Role::ConnectNode).await.unwrap();
     registry.set_available(false);
-    assert_eq!(hints.next().await, None);
+    assert_eq!(next(&mut hints).await, None);
     assert!(matches!(registry.grant(TTL).await, Err(Error::Unavailable { .. })));
     assert!(matches!(registry.list(Role::ConnectNode).await, Err(Error::Unavailable { .. })));
     assert!(matches!(registry.watch(Role::ConnectNode).await, Err(Error::Unavailable { .. })));
@@ -69,7 +74,7 @@ async fn expire_ends_the_lease_of_one_key() {
     let mut hints = registry.watch(Role::ConnectNode).await.unwrap();
     assert!(registry.expire(Role::ConnectNode, &node("n").id));
     assert!(!registry.expire(Role::ConnectNode, &node("n").id));
-    assert!(hints.next().await.is_some());
+    assert_eq!(next(&mut hints).await, Some(Hint));
     assert!(matches!(registry.keep_alive(lease).await, Err(Error::LeaseLost)));
     assert_eq!(registry.list(Role::ConnectNode).await.unwrap().len(), 1);
 }
@@ -92,6 +97,6 @@ async fn a_watcher_that_does_not_read_loses_hints_and_nothing_else() {
     for number in 0..1_000 {
         registry.put(&node(&format!("n{number}")), lease, Expect::Absent).await.unwrap();
     }
-    assert!(hints.next().await.is_some());
+    assert_eq!(next(&mut hints).await, Some(Hint));
     assert_eq!(registry.list(Role::ConnectNode).await.unwrap().len(), 1_000);
 }

@@ -119,7 +119,7 @@ pub trait Presence: Send + Sync + 'static {
 
     // ---- {u:U} ----
 
-    /// Claims the slot of `entry` for it: see [`Claim`]. Repeating a claim that is held returns `Held` with nobody
+    /// Claims the slot of `entry` for it: see [`Claim`]. A claimer that was stored before and lost is removed. Repeating a claim that is held returns `Held` with nobody
     /// displaced.
     async fn claim(&self, user: &UserId, entry: &SessionEntry, policy: SessionPolicy) -> Result<Claim>;
 
@@ -166,17 +166,18 @@ pub trait Presence: Send + Sync + 'static {
     /// Sessions online in the room and users online, as counts: (sessions, users).
     async fn online_counts(&self, room: &RoomId) -> Result<(u64, u64)>;
 
-    /// Writes the card unless a newer version is known, and the number of seats. A buried id is unburied by an
+    /// Writes the card unless a newer version is known, and in either case the number of seats. A buried id is unburied by an
     /// active card of a higher version only.
     async fn put_card(&self, card: &RoomCard, members: u64) -> Result<()>;
 
     /// What is known of the card.
     async fn card(&self, room: &RoomId) -> Result<CardEntry>;
 
-    /// Forgets the room's card and presence, and answers [`CardEntry::Buried`] for `ttl`.
+    /// Forgets the room's card and presence, and answers [`CardEntry::Buried`] for `ttl`. Changes nothing when a card
+    /// above `version` is known: the room was created anew meanwhile.
     async fn bury(&self, room: &RoomId, version: u64, ttl: Duration) -> Result<()>;
 
-    /// Forgets the room's card and presence.
+    /// Forgets the room's card and presence; a burial stays.
     async fn forget_room(&self, room: &RoomId) -> Result<()>;
 
     // ---- indexes ----

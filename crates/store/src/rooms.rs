@@ -101,7 +101,8 @@ pub trait Rooms: Send + Sync + 'static {
         now: StoreTime,
     ) -> Result<Admission>;
 
-    /// Creates a room; `RoomExists` when it is there.
+    /// Creates a room; `RoomExists` when it is there. Its versions start above those of any room that was deleted under
+    /// this id, by two for the card, whose deletion counts as a version.
     async fn create(&self, room: &RoomId, new: NewRoom, now: StoreTime) -> Result<RoomRow>;
 
     /// Changes the card and returns the row after it; the card's version grows by one even if nothing differs.

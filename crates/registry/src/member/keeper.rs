@@ -2,12 +2,12 @@
 //!
 //! | now | event | then |
 //! |---|---|---|
-//! | kept | a third of the lease passed | keep the lease; lost: repair |
-//! | kept | 2 s passed | read the key back; not ours: repair |
+//! | kept | a third of the lease passed | keep the lease |
+//! | kept | 2 s passed | read the key back; not as written: write it |
 //! | kept | another state is wanted | write it |
-//! | any | the registry fails | repair after a pause, 100 ms doubling to 2 s |
-//! | repair | the key is written | kept |
-//! | repair | a live process holds the key | say so, repair after a pause |
+//! | any | the registry fails, or the lease is lost | repair after a pause, 100 ms doubling to 2 s |
+//! | repair | the lease is kept or replaced, the key is written | kept |
+//! | any | a live process holds the key | say so, repair after a pause |
 //! | any | leave | key and lease given back, end |
 
 use std::{pin::pin, time::Duration};
@@ -90,15 +90,12 @@ impl Keeper {
     async fn step(&mut self) -> Result<()> {
         tokio::select! {
             Ok(()) = self.state_wanted.changed() => self.write_state().await,
-            () = sleep_until(self.next_keep_alive) => match self.keep_alive().await {
-                Err(Error::LeaseLost) => self.write_again("the lease ended").await,
-                answer => answer,
-            },
+            () = sleep_until(self.next_keep_alive) => self.keep_alive().await,
             () = sleep_until(self.next_read_back) => {
                 self.next_read_back = Instant::now() + READ_BACK_EVERY;
                 match self.claimant.is_in_place().await {
                     Ok(true) => Ok(()),
-                    Ok(false) => self.write_again("the key is not as written").await,
+                    Ok(false) => self.write_again().await,
                     Err(error) => Err(error),
                 }
             }
@@ -118,8 +115,9 @@ impl Keeper {
         self.claimant.keep_alive().await
     }
 
-    async fn write_again(&mut self, why: &str) -> Result<()> {
-        tracing::warn!(key = self.claimant.registration().key(), why, "registering again");
+    async fn write_again(&mut self) -> Result<()> {
+        let key = self.claimant.registration().key();
+        tracing::warn!(key, "the registration is not as written; registering again");
         self.write_state().await
     }
 
