@@ -163,14 +163,14 @@ async fn meet(hub: &Core, managers: &Roster, until: Instant) {
     managers.refresh().await;
     let (mut listing, mut lanes) = (managers.subscribe(), hub.watch_lanes());
     loop {
-        let missing: Vec<_> = managers
-            .current()
+        let listed = managers.current();
+        let missing: Vec<_> = listed
             .registrations
             .iter()
             .filter(|listed| !hub.is_linked(&listed.id, listed.incarnation))
             .map(|listed| listed.id.to_string())
             .collect();
-        if missing.is_empty() {
+        if missing.is_empty() && listed.listed_at.is_some() {
             return;
         }
         tokio::select! {

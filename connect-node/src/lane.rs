@@ -1,6 +1,7 @@
 //! The node's end of the lanes: one per life of a push-manager, kept over breaks of its stream.
 
 pub mod deliver;
+mod queue;
 pub mod state;
 pub mod stream;
 

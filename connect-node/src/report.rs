@@ -39,8 +39,11 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const FULL_EVERY: Duration = Duration::from_secs(60);
 /// A controller that takes longer for its first reply, or for a message to leave, is left.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-/// A controller that does not answer a change for this long is left; more than a client waits.
-const STALLED: Duration = Duration::from_secs(4);
+/// A controller that says nothing for this long while changes wait for its answer is left. One that is slow but
+/// answers is kept: another stream would only ask everything again.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Messages between this task and the wire.
 const MESSAGES_WAITING: usize = 8;
 
@@ -69,17 +72,31 @@ pub async fn run(hub: Arc<Core>, controllers: Arc<Controllers>) {
         };
         let began = Instant::now();
         let broken = link(&hub, &address).await;
-        hub.state().outbox.link_down();
-        hub.metrics.report_linked.set(0.0);
+        let was_linked = hub.unlink();
         if began.elapsed() > HEARTBEAT {
             backoff.reset();
         }
-        tracing::warn!(address, reason = %broken, "the report stream to a controller ended");
+        if was_linked {
+            tracing::warn!(address, reason = %broken, "the report stream to a controller ended");
+        } else {
+            tracing::debug!(address, reason = %broken, "a controller does not take reports");
+        }
         // Another one is tried at once; only when it fails as well there is something to wait for.
         if failed.is_some() || !controllers.has_other(&address) {
             tokio::time::sleep(backoff.next_wait()).await;
         }
         failed = Some(address);
+    }
+}
+
+impl Core {
+    /// Notes that no controller takes reports; whether one did.
+    fn unlink(&self) -> bool {
+        self.metrics.report_linked.set(0.0);
+        let mut state = self.state();
+        let was_linked = state.outbox.is_linked();
+        state.outbox.link_down();
+        was_linked
     }
 }
 
@@ -114,7 +131,7 @@ async fn begin(hub: &Arc<Core>, channel: Channel) -> Result<Link, Broken> {
     let first = timeout(REPLY_TIMEOUT, down.message()).await.map_err(|_| Broken::Stalled)??;
     let first = first.ok_or(Broken::Ended)?;
     hub.state().clock.forget();
-    let link = Link { hub: hub.clone(), up, down, next_full: 0, fulls_due: 0.0 };
+    let link = Link { hub: hub.clone(), up, down, heard_at: Instant::now(), next_full: 0, fulls_due: 0.0 };
     link.take(first);
     hub.state().outbox.link_up();
     Ok(link)
@@ -126,6 +143,8 @@ struct Link {
     /// Sender: this task. Receiver: the request's body.
     up: mpsc::Sender<NodeReport>,
     down: Streaming<ControllerReply>,
+    /// When the last reply came.
+    heard_at: Instant,
     /// The slice whose minute comes next.
     next_full: usize,
     fulls_due: f64,
@@ -136,10 +155,13 @@ impl Link {
         let wake: Arc<Notify> = self.hub.state().report_wake.clone();
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let sent = tokio::select! {
                 reply = self.down.message() => match reply {
                     Ok(Some(reply)) => {
+                        self.heard_at = Instant::now();
                         self.take(reply);
                         self.send_wanted().await
                     }
@@ -148,6 +170,7 @@ impl Link {
                 },
                 () = wake.notified() => self.send_changes().await,
                 _ = heartbeat.tick() => self.beat().await,
+                _ = look.tick() => if self.is_stalled() { Err(Broken::Stalled) } else { Ok(()) },
             };
             if let Err(broken) = sent {
                 return broken;
@@ -209,11 +232,12 @@ impl Link {
         Ok(())
     }
 
+    fn is_stalled(&self) -> bool {
+        let oldest = self.hub.state().outbox.oldest_under_way();
+        self.heard_at.elapsed() > SILENCE_MAX && oldest.is_some_and(|sent| sent.elapsed() > SILENCE_MAX)
+    }
+
     async fn beat(&mut self) -> Result<(), Broken> {
-        let stalled = self.hub.state().outbox.oldest_under_way().is_some_and(|sent| sent.elapsed() > STALLED);
-        if stalled {
-            return Err(Broken::Stalled);
-        }
         let unsure = self.hub.state().outbox.take_unsure();
         self.send_changes().await?;
         let heartbeat = self.hub.state().heartbeat(self.hub.settings.sessions_max);

@@ -30,7 +30,6 @@ impl Core {
 
     fn begin(&self, opened: OpenedSession) -> Opening {
         let mut state = self.state();
-        let (topic, announced) = state.enter_user(&opened.user_id, Instant::now());
         let session = Session {
             id: opened.session_id,
             user: opened.user_id.clone(),
@@ -38,7 +37,7 @@ impl Core {
             user_name: opened.user_name,
             opened_at: opened.opened_at,
             stamp: None,
-            user_topic: topic,
+            user_topic: None,
             is_open: false,
             rooms: Vec::new(),
             busy: Vec::new(),
@@ -46,8 +45,13 @@ impl Core {
         // The stamp is set when the change is sent: only then the store's clock may be known.
         let record: SessionRecord = session.record(0, std::iter::empty());
         let claim = state.outbox.opened(opened.key, opened.session_id, record);
+        // Kept first: the announcement tells how many sessions are here, this one included.
         state.by_id[opened.session_id.slice()].insert(opened.session_id, opened.key);
         state.sessions.insert(opened.key, session);
+        let (topic, announced) = state.enter_user(&opened.user_id, Instant::now());
+        if let Some(session) = state.sessions.get_mut(&opened.key) {
+            session.user_topic = Some(topic);
+        }
         state.report_wake.notify_one();
         Opening { user: opened.user_id, topic, announced, claim }
     }
@@ -109,7 +113,9 @@ impl Core {
         let stamp = state.stamp_of(&session);
         let record = session.record(stamp, rooms);
         state.outbox.closed(key, session.id, record);
-        state.leave_user(&session.user, session.user_topic, session.is_open, now);
+        if let Some(topic) = session.user_topic {
+            state.leave_user(&session.user, topic, session.is_open, now);
+        }
         for room in session.rooms.drain(..) {
             state.leave_room(&room, key.shard, now);
         }

@@ -50,7 +50,8 @@ pub struct Session {
     pub opened_at: Instant,
     /// Fixed when it is first told with the store's clock known.
     pub stamp: Option<StoreTime>,
-    pub user_topic: TopicId,
+    /// Which life of the interest in its user it entered.
+    pub user_topic: Option<TopicId>,
     /// Whether its welcome was sent.
     pub is_open: bool,
     pub rooms: Vec<RoomId>,

@@ -13,12 +13,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use prost::Message;
-use roomcast_proto::pubsub::{
-    Interest, LaneHello, LanePing, LaneUp, UpItem, interest::Snapshot, up_item::Item,
-};
+use roomcast_proto::pubsub::{Interest, LaneHello, LanePing, LaneUp, interest::Snapshot, up_item::Item};
 use tokio::time::Instant;
 
+use super::queue::Queue;
 use crate::hub::announcement::AnnouncementId;
 
 /// Bounds of one lane.
@@ -39,11 +37,6 @@ impl Limits {
     }
 }
 
-/// Items and bytes of one message up: small enough that an echo never waits long behind it.
-const BATCH_ITEMS_MAX: usize = 512;
-const BATCH_BYTES_MAX: usize = 256 << 10;
-/// Changes that share one interest item while it waits to be sent.
-const MERGE_MAX: usize = 64;
 /// Echoes that wait behind items; a ping beyond them is not answered, which only costs trust.
 const PONGS_MAX: usize = 16;
 
@@ -83,11 +76,6 @@ struct Awaited {
     announcement: AnnouncementId,
 }
 
-struct Kept {
-    item: UpItem,
-    bytes: usize,
-}
-
 /// See the module.
 pub struct LaneState {
     limits: Limits,
@@ -98,14 +86,7 @@ pub struct LaneState {
     down_seen: u64,
     /// The last down number that the push-manager was told.
     down_told: u64,
-    /// Number of `kept[0]`.
-    first: u64,
-    kept: VecDeque<Kept>,
-    bytes: usize,
-    /// Sent on the current stream up to here.
-    sent: u64,
-    /// Sent on any stream up to here: those items are as they are.
-    ever_sent: u64,
+    queue: Queue,
     /// Echoes, each behind the item of this number.
     pongs: VecDeque<(u64, LanePing)>,
     last_echo: Option<Instant>,
@@ -128,11 +109,7 @@ impl LaneState {
             is_used: false,
             down_seen: 0,
             down_told: 0,
-            first: 1,
-            kept: VecDeque::new(),
-            bytes: 0,
-            sent: 0,
-            ever_sent: 0,
+            queue: Queue::new(limits.items_max, limits.bytes_max),
             pongs: VecDeque::new(),
             last_echo: None,
             awaited: VecDeque::new(),
@@ -147,18 +124,20 @@ impl LaneState {
     /// Begins a stream, ending an older one. The caller puts a snapshot on the lane before anything else.
     pub fn attach(&mut self, hello: &LaneHello, now: Instant) -> Attached {
         // Below: those items are gone. Above: it speaks of another life of this lane.
-        if hello.up_seen.saturating_add(1) < self.first || hello.up_seen > self.last() {
+        if !self.queue.continues_from(hello.up_seen) {
             self.reset();
         }
         let is_fresh = !self.is_used;
-        if !is_fresh {
-            self.drop_up_to(hello.up_seen);
+        if is_fresh {
+            // An older stream may have handed an item on after the numbers were forgotten.
+            self.down_seen = 0;
         }
+        self.queue.drop_up_to(hello.up_seen);
+        self.queue.rewind();
         self.is_used = true;
         self.is_attached = true;
         self.is_in_sync = false;
         self.stream += 1;
-        self.sent = self.first - 1;
         self.down_told = self.down_seen;
         self.pongs.clear();
         // What it learns from the snapshot it may trust as much as an echo.
@@ -174,7 +153,7 @@ impl LaneState {
             part.set_snapshot(mark);
             self.push(Item::Interest(part))?;
         }
-        self.snapshot_end = self.last();
+        self.snapshot_end = self.queue.last();
         for awaited in self.awaited.iter_mut().filter(|awaited| awaited.number == u64::MAX) {
             awaited.number = self.snapshot_end;
         }
@@ -199,34 +178,18 @@ impl LaneState {
             // No stream yet: the first one begins with a snapshot.
             return Ok(0);
         }
-        let item = UpItem { item: Some(item) };
-        let bytes = item.encoded_len();
-        if self.kept.len() >= self.limits.items_max || self.bytes + bytes > self.limits.bytes_max {
+        self.queue.push(item).ok_or_else(|| {
             self.reset();
-            return Err(Full);
-        }
-        self.bytes += bytes;
-        self.kept.push_back(Kept { item, bytes });
-        Ok(self.last())
+            Full
+        })
     }
 
     /// Puts a change of interest on the lane, together with one that has not left yet where possible.
     pub fn tell(&mut self, change: Interest) -> Result<u64, Full> {
-        let is_unsent = self.last() > self.ever_sent.max(self.snapshot_end);
-        if is_unsent
-            && let Some(kept) = self.kept.back_mut()
-            && let Some(Item::Interest(waiting)) = &mut kept.item.item
-            && can_merge(waiting, &change)
-        {
-            waiting.rooms.extend(change.rooms);
-            waiting.users.extend(change.users);
-            waiting.sessions = change.sessions;
-            self.bytes -= kept.bytes;
-            kept.bytes = kept.item.encoded_len();
-            self.bytes += kept.bytes;
-            return Ok(self.last());
+        match self.queue.merge(change, self.snapshot_end) {
+            Ok(number) => Ok(number),
+            Err(change) => self.push(Item::Interest(change)),
         }
-        self.push(Item::Interest(change))
     }
 
     /// As [`Self::tell`]. While the push-manager may trust what it knew before, the announcement waits for this lane:
@@ -252,7 +215,7 @@ impl LaneState {
     /// Echoes a ping behind everything that is on the lane now.
     pub fn ping(&mut self, ping: LanePing, now: Instant) {
         if self.pongs.len() < PONGS_MAX {
-            self.pongs.push_back((self.last(), ping));
+            self.pongs.push_back((self.queue.last(), ping));
             self.last_echo = Some(now);
         }
     }
@@ -260,10 +223,10 @@ impl LaneState {
     /// Takes a cumulative acknowledgement; the announcements that no longer wait for this lane. `None`: the number
     /// was never sent, the peer is broken.
     pub fn up_ack(&mut self, number: u64) -> Option<Vec<AnnouncementId>> {
-        if number > self.sent {
+        if number > self.queue.sent() {
             return None;
         }
-        self.drop_up_to(number);
+        self.queue.drop_up_to(number);
         if self.is_attached && number >= self.snapshot_end {
             self.is_in_sync = true;
         }
@@ -309,37 +272,20 @@ impl LaneState {
         }
         // An echo travels alone, behind the items before it: then no reader can take it to stand before them.
         if let Some((after, ping)) = self.pongs.front()
-            && *after <= self.sent
+            && *after <= self.queue.sent()
         {
             let pong = Some(*ping);
             self.pongs.pop_front();
             return Some(LaneUp { pong, down_ack: self.take_down_ack(), ..LaneUp::default() });
         }
-        let first_number = self.sent + 1;
-        let items = self.take_items();
+        let until = self.pongs.front().map_or(u64::MAX, |(after, _)| *after);
+        let (first_number, items) = self.queue.take(until);
         let down_ack = self.take_down_ack();
         if items.is_empty() && down_ack == 0 {
             return None;
         }
         let first_number = if items.is_empty() { 0 } else { first_number };
         Some(LaneUp { first_number, items, down_ack, ..LaneUp::default() })
-    }
-
-    fn take_items(&mut self) -> Vec<UpItem> {
-        let until = self.pongs.front().map_or(u64::MAX, |(after, _)| *after);
-        let skip = (self.sent + 1 - self.first) as usize;
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        for kept in self.kept.iter().skip(skip).take(BATCH_ITEMS_MAX) {
-            if self.sent == until || (bytes > 0 && bytes + kept.bytes > BATCH_BYTES_MAX) {
-                break;
-            }
-            bytes += kept.bytes;
-            items.push(kept.item.clone());
-            self.sent += 1;
-        }
-        self.ever_sent = self.ever_sent.max(self.sent);
-        items
     }
 
     fn take_down_ack(&mut self) -> u64 {
@@ -367,54 +313,32 @@ impl LaneState {
 
     /// Whether everything was acknowledged in both directions.
     pub fn is_settled(&self) -> bool {
-        self.kept.is_empty() && self.down_told == self.down_seen
+        self.queue.is_empty() && self.down_told == self.down_seen
     }
 
-    /// Whether there is no stream since before this time and nothing waits for one.
+    /// Whether there is no stream since before this time, nothing waits for one, and no echo after it is trusted.
     pub fn is_abandoned(&self, since: Instant) -> bool {
-        !self.is_attached && self.detached_at <= since && self.awaited.is_empty()
+        let is_silent = self.detached_at <= since && self.last_echo.is_none_or(|echo| echo <= since);
+        !self.is_attached && is_silent && self.awaited.is_empty()
     }
 
     /// Items sent on an earlier stream that this one has to send again.
     pub fn resending(&self) -> u64 {
-        self.ever_sent.saturating_sub(self.sent)
-    }
-
-    fn last(&self) -> u64 {
-        self.first + self.kept.len() as u64 - 1
-    }
-
-    fn drop_up_to(&mut self, number: u64) {
-        while self.first <= number
-            && let Some(kept) = self.kept.pop_front()
-        {
-            self.bytes -= kept.bytes;
-            self.first += 1;
-        }
-        self.sent = self.sent.max(self.first - 1);
+        self.queue.resending()
     }
 
     /// Forgets the numbers; announcements wait for the next snapshot, or their deadline.
     fn reset(&mut self) {
         self.life += 1;
-        self.kept.clear();
-        self.bytes = 0;
+        self.queue.reset();
         self.pongs.clear();
         self.is_used = false;
         self.is_attached = false;
         self.is_in_sync = false;
-        (self.first, self.sent, self.ever_sent, self.snapshot_end) = (1, 0, 0, 0);
+        self.snapshot_end = 0;
         (self.down_seen, self.down_told) = (0, 0);
         for awaited in &mut self.awaited {
             awaited.number = u64::MAX;
         }
     }
-}
-
-/// Whether a change may join one that waits: bounded, and a thing is told once in an item.
-fn can_merge(waiting: &Interest, change: &Interest) -> bool {
-    waiting.rooms.len() + waiting.users.len() < MERGE_MAX
-        && waiting.snapshot() == Snapshot::None
-        && change.rooms.iter().all(|new| waiting.rooms.iter().all(|old| old.room_id != new.room_id))
-        && change.users.iter().all(|new| waiting.users.iter().all(|old| old.user_id != new.user_id))
 }

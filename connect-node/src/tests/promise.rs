@@ -13,7 +13,7 @@ use crate::{
     hub::{state::State, topic::TopicId},
     lane::{
         Lane,
-        state::{LaneState, Limits},
+        state::{Arrival, LaneState, Limits},
     },
 };
 
@@ -264,4 +264,34 @@ fn an_echo_stands_behind_everything_put_on_the_lane_before() {
     assert_eq!(order[..2], [(1, None), (0, Some(1))]);
     assert_eq!(order[2..].iter().map(|(items, _)| items).sum::<usize>(), 1, "both changes share an item");
     assert_eq!(order[3], (0, Some(2)));
+}
+
+#[test]
+fn a_lane_that_is_full_begins_anew_and_loses_no_message_of_its_next_life() {
+    let now = Instant::now();
+    let mut lane = LaneState::new(limits(3), now);
+    let stream = lane.attach(&LaneHello::default(), now).stream;
+    lane.snapshot(vec![Default::default()]).unwrap();
+    let outcome = || Item::Outcome(Default::default());
+    assert_eq!((lane.push(outcome()), lane.push(outcome())), (Ok(2), Ok(3)));
+    assert!(lane.push(outcome()).is_err(), "the bound");
+    assert_eq!(lane.next_message(stream), None, "its stream has nothing more to say");
+    // The older stream hands on what it had in its hands.
+    lane.processed();
+    let attached = lane.attach(&LaneHello { up_seen: 1, ..LaneHello::default() }, now);
+    assert!(attached.is_fresh);
+    assert_eq!((attached.down_seen, lane.arrival(1)), (0, Arrival::Next));
+}
+
+#[test]
+fn a_lane_is_not_forgotten_while_its_last_echo_is_trusted() {
+    let began = Instant::now();
+    let mut lane = LaneState::new(limits(1), began);
+    let late = began + Duration::from_secs(300);
+    lane.attach(&LaneHello::default(), began);
+    lane.snapshot(vec![Default::default()]).unwrap();
+    lane.ping(LanePing { sent_us: 1 }, late);
+    assert!(lane.push(Item::Outcome(Default::default())).is_err());
+    assert!(!lane.is_abandoned(late - Duration::from_secs(60)));
+    assert!(lane.is_abandoned(late));
 }
