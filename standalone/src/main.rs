@@ -114,7 +114,10 @@ fn show(platform: &Platform, data: &str) {
     println!("Roomcast runs. Rooms are kept {data}.\n");
     for node in platform.nodes() {
         let (http, grpc, metrics) = (node.http_address(), node.grpc_address(), node.metrics_address());
-        println!("  {:<16} page http://{http}/  gRPC {grpc}  metrics http://{metrics}/metrics", node.node_id());
+        println!(
+            "  {:<16} page http://{http}/  gRPC {grpc}  metrics http://{metrics}/metrics",
+            node.node_id()
+        );
     }
     let (grpc, metrics) = (push.grpc_address(), push.metrics_address());
     println!("  {:<16} gRPC and JSON {grpc}  metrics http://{metrics}/metrics", "push-manager");
@@ -124,7 +127,9 @@ fn show(platform: &Platform, data: &str) {
         println!("\nOpen in a browser:  http://{}/?connect=1", first.http_address());
     }
     let to = push.grpc_address();
-    println!("Then push:          cargo run --release -q -p biz-client -- --push-manager {to} push room room-001 \"Hello\"");
+    println!(
+        "Then push:          cargo run --release -q -p biz-client -- --push-manager {to} push room room-001 \"Hello\""
+    );
     println!(
         "or:                 curl -X POST http://{to}/v1/push/room/room-001 -d '{{\"content\":{{\"type\":\"TEXT\",\"data\":\"Hello\"}}}}'"
     );

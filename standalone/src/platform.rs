@@ -90,7 +90,8 @@ impl Platform {
         let controller = Hosted::start("controller", 2, controller).await.map_err(StartError::Controller)?;
         let push_manager =
             push_manager::start(push_manager::Deps { config: config.clone(), registry: registry.clone() });
-        let push_manager = Hosted::start("push-manager", 2, push_manager).await.map_err(StartError::PushManager)?;
+        let push_manager =
+            Hosted::start("push-manager", 2, push_manager).await.map_err(StartError::PushManager)?;
         let nodes = start_nodes(&config, nodes, &registry).await?;
         Ok(Self { controller, push_manager, nodes })
     }

@@ -69,8 +69,11 @@ impl Running {
     /// Starts with the data in this folder and waits until it says how to stop it.
     fn start(data: &Path, nodes: &str) -> Self {
         let path = format!("database.path={}", data.display());
-        let mut child =
-            command(&["--nodes", nodes, "--set", &path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command(&["--nodes", nodes, "--set", &path])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut text = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         while !text.contains("Ctrl-C stops everything") {

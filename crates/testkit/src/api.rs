@@ -16,7 +16,8 @@ pub struct Api {
 impl Api {
     /// Of the push-manager (or node) at this address.
     pub fn new(address: SocketAddr) -> Self {
-        let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().expect("a client without TLS");
+        let http =
+            reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().expect("a client without TLS");
         Self { http, origin: format!("http://{address}") }
     }
 

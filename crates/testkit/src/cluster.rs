@@ -108,7 +108,12 @@ impl Cluster {
         ];
         let names = ["server.id", "push_manager.id", "connect_node.id"].map(|key| format!("{key}={name}"));
         let sets = free_ports.map(str::to_owned).into_iter().chain(names).chain(self.sets.clone());
-        Arc::new(Layers::default().with_sets(sets).load(Program::Standalone).expect("the test's settings are valid"))
+        Arc::new(
+            Layers::default()
+                .with_sets(sets)
+                .load(Program::Standalone)
+                .expect("the test's settings are valid"),
+        )
     }
 
     fn registry(&self) -> Arc<dyn Registry> {

@@ -17,7 +17,7 @@ const WALLS: [(&str, &[&str]); 13] = [
     ("controller-manager", SERVICE_WITH_STORE),
     ("push-manager", SERVICE),
     ("connect-node", SERVICE),
-    ("biz-client", CUSTOMER),
+    ("biz-client", &["roomcast-client", "roomcast-proto", "roomcast-testkit", "roomcast-types"]),
     ("load-generator", CUSTOMER),
     (
         "standalone",

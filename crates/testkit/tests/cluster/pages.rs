@@ -37,7 +37,11 @@ async fn queries_answer_over_json_as_over_grpc() {
     let (status, room) = api.get("/v1/rooms/room-001").await;
     assert_eq!(status, 200, "{room}");
     assert_eq!(room["card"]["membership"], "FOLLOW");
-    assert_eq!((&room["member_count"], &room["next_page_token"]), (&json!(1), &json!("")), "defaults are written");
+    assert_eq!(
+        (&room["member_count"], &room["next_page_token"]),
+        (&json!(1), &json!("")),
+        "defaults are written"
+    );
     assert_eq!(api.get("/v1/rooms").await.1["rooms"][0]["card"]["room_id"], "room-001");
     let (_, user) = api.get("/v1/users/user-001").await;
     assert_eq!((&user["online"], &user["node_id"]), (&json!(true), &json!("connect-node-2")));
@@ -61,10 +65,10 @@ async fn each_tier_and_each_node_has_metrics_of_its_own() {
     let push = Api::new(cluster.push_manager(0).metrics_address()).text("/metrics").await;
     let controller = Api::new(cluster.controller(0).metrics_address()).text("/metrics").await;
     for (text, prefix) in [
-        (first, "pubsub_connect_node_"),
-        (second, "pubsub_connect_node_"),
-        (push, "pubsub_push_manager_"),
-        (controller, "pubsub_controller_manager_"),
+        (first, "pubsub_node_"),
+        (second, "pubsub_node_"),
+        (push, "pubsub_push_"),
+        (controller, "pubsub_controller_"),
     ] {
         let metrics: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         assert!(metrics.iter().any(|metric| metric.starts_with(prefix)), "{prefix} missing in {metrics:?}");

@@ -82,10 +82,14 @@ async fn grpc_pushes_keep_content_as_given() {
         let frame = client.frame("push").await;
         assert_eq!(frame["message_id"], reply.message_id);
         assert_eq!((&frame["target"], &frame["room_id"]), (&json!("room"), &json!("room")));
-        assert!(frame.get("epoch").is_none() && frame.get("offset").is_none(), "no log, no position: {frame}");
+        assert!(
+            frame.get("epoch").is_none() && frame.get("offset").is_none(),
+            "no log, no position: {frame}"
+        );
         frame["content"].clone()
     };
-    let text = push(content::Type::Translation, "\u{4f60}\u{597d} \"q\" \\ \n </script>".as_bytes(), false).await;
+    let text =
+        push(content::Type::Translation, "\u{4f60}\u{597d} \"q\" \\ \n </script>".as_bytes(), false).await;
     assert_eq!(
         text,
         json!({"type": "TRANSLATION", "data": "\u{4f60}\u{597d} \"q\" \\ \n </script>", "timestamp": 1_234_567_890})
@@ -108,8 +112,20 @@ async fn bad_pushes_are_refused_by_name_and_reach_nobody() {
         ("/v1/push/room/%0a", json!({"content": content}), 400, "BAD_REQUEST", "room_id"),
         ("/v1/push/room/room", json!({}), 400, "BAD_REQUEST", "content"),
         ("/v1/push/room/room", json!({"content": content, "colour": 1}), 400, "BAD_REQUEST", "colour"),
-        ("/v1/push/room/room", json!({"content": {"type": "VIDEO", "data": "x"}}), 400, "BAD_REQUEST", "type"),
-        ("/v1/push/room/room", json!({"content": content, "options": {"ttl_ms": 1}}), 400, "BAD_REQUEST", "ttl_ms"),
+        (
+            "/v1/push/room/room",
+            json!({"content": {"type": "VIDEO", "data": "x"}}),
+            400,
+            "BAD_REQUEST",
+            "type",
+        ),
+        (
+            "/v1/push/room/room",
+            json!({"content": content, "options": {"ttl_ms": 1}}),
+            400,
+            "BAD_REQUEST",
+            "ttl_ms",
+        ),
         ("/v1/push/room/room", json!({"content": {"data": "x".repeat(65_537)}}), 413, "TOO_LARGE", "65536"),
         ("/v1/push/users", json!({"user_ids": [], "content": content}), 400, "BAD_REQUEST", "user_ids"),
         ("/v1/push/somebody", json!({"content": content}), 404, "NOT_FOUND", "/v1/push/somebody"),

@@ -1,0 +1,102 @@
+//! The page in a real browser: three users on three nodes, pushes from the built program, a node that stops.
+
+use std::process::Output;
+
+use anyhow::{Context, Result, ensure};
+use fantoccini::{Client, Locator};
+use roomcast_testkit::{Cluster, browser::Driver, eventually};
+
+fn biz_client(push_manager: &str, arguments: &[&str]) -> Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_biz-client"))
+        .args(["--push-manager", push_manager])
+        .args(arguments)
+        .output()
+        .expect("the program was built with this test")
+}
+
+async fn texts(page: &Client) -> Vec<String> {
+    let Ok(found) = page.find_all(Locator::Css("#messages .message .data")).await else { return Vec::new() };
+    let mut texts = Vec::new();
+    for element in found {
+        texts.push(element.text().await.unwrap_or_default());
+    }
+    texts
+}
+
+async fn received(page: &Client, text: &str) {
+    eventually(&format!("the page shows {text:?}"), async || {
+        texts(page).await.iter().any(|shown| shown == text).then_some(())
+    })
+    .await;
+}
+
+async fn connected_to(page: &Client, nodes: &[&str]) {
+    eventually("the page is connected", async || {
+        let state = page.find(Locator::Id("state")).await.ok()?.attr("data-state").await.ok()??;
+        let node = page.find(Locator::Id("node")).await.ok()?.text().await.ok()?;
+        (state == "connected" && nodes.iter().any(|name| node.contains(name))).then_some(())
+    })
+    .await;
+    eventually("the room is joined", async || {
+        let found = page.find_all(Locator::Css(".room[data-room='room-001'][data-state='joined']")).await.ok()?;
+        (!found.is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_users_in_browsers_receive_and_one_comes_back_on_another_node() -> Result<()> {
+    let mut cluster = Cluster::builder().nodes(3).start().await;
+    let push_manager = cluster.push_manager(0).grpc_address().to_string();
+    let driver = Driver::start().await?;
+    let mut pages = Vec::new();
+    for (index, name) in ["Alice", "Bob", "Charlie"].into_iter().enumerate() {
+        let page = driver.window().await?;
+        let address = cluster.node(index).http_address();
+        let user = index + 1;
+        page.goto(&format!("http://{address}/?connect=1&user=user-00{user}&name={name}&room=room-001")).await?;
+        connected_to(&page, &[&format!("connect-node-{user}")]).await;
+        pages.push(page);
+    }
+
+    let output = biz_client(&push_manager, &["push", "room", "room-001", "Hello <b>everyone</b>!"]);
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for page in &pages {
+        received(page, "Hello <b>everyone</b>!").await;
+    }
+    let flags = ["--action", "push-to-user", "--user", "user-001", "--message", "Only Alice", "--type", "TRANSLATION"];
+    ensure!(biz_client(&push_manager, &flags).status.success());
+    received(&pages[0], "Only Alice").await;
+
+    cluster.stop_node(0).await;
+    connected_to(&pages[0], &["connect-node-2", "connect-node-3"]).await;
+    let output = biz_client(&push_manager, &["push", "broadcast", "Back again", "--type", "SYSTEM"]);
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for page in &pages {
+        received(page, "Back again").await;
+    }
+    ensure!(!texts(&pages[1]).await.iter().any(|text| text == "Only Alice"), "Bob saw Alice's message");
+
+    for page in pages {
+        page.close().await.context("the browser ends")?;
+    }
+    driver.stop().await;
+    cluster.finish().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_works_from_a_file() -> Result<()> {
+    let cluster = Cluster::builder().nodes(1).start().await;
+    let driver = Driver::start().await?;
+    let page = driver.window().await?;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/client.html");
+    page.goto(&format!("file://{file}?connect=1&url={}", cluster.ws(0))).await?;
+    connected_to(&page, &["connect-node-1"]).await;
+    cluster.api(0).push_room("room-001", "to a file").await;
+    received(&page, "to a file").await;
+    page.close().await?;
+    driver.stop().await;
+    cluster.finish().await;
+    Ok(())
+}
