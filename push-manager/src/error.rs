@@ -15,4 +15,7 @@ pub enum Error {
     /// The registry did not take the registration.
     #[error("cannot register: {0}")]
     Register(#[from] roomcast_registry::Error),
+    /// The registry took the registration and then did not list the nodes.
+    #[error("the registry does not list the nodes; without them pushes would miss their targets")]
+    Unlisted,
 }

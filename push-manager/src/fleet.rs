@@ -8,7 +8,7 @@ use roomcast_types::NodeId;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -16,14 +16,12 @@ use crate::{
     routes::NodeIndex,
 };
 
-/// A list older than this may miss a node that no longer waits for our lane: nodes wait 7 s.
-const VOUCHED: Duration = Duration::from_secs(6);
 /// A list older than this is said to be stale.
 const STALE: Duration = Duration::from_secs(10);
 /// How long a push waits for a fresh list.
 const CATCH_UP: Duration = Duration::from_millis(250);
-/// While the registry does not answer, not every push asks it again.
-const CATCH_UP_PAUSE: Duration = Duration::from_secs(1);
+/// Between two tries to get the first list.
+const MEET_AGAIN: Duration = Duration::from_millis(200);
 /// Pushes that wait for a fresh list at once.
 const CATCH_UPS_WAITING_MAX: usize = 256;
 
@@ -38,6 +36,7 @@ pub struct Fleet {
     lanes: Arc<ArcSwap<Lanes>>,
     /// Senders: pushes that need a fresh list. Receiver: [`Keeper`]; closed when it ended.
     catch_ups: mpsc::Sender<oneshot::Sender<()>>,
+    /// When a push last waited for a list.
     caught_up: watch::Sender<Option<Instant>>,
 }
 
@@ -89,42 +88,48 @@ impl Fleet {
         self.lanes.load_full()
     }
 
-    /// Makes sure that every node that may have sessions has a lane, if the registry answers. Costs nothing unless
-    /// the list is old or this process stood still: meanwhile nodes may have stopped waiting for it.
+    /// After a standstill of this process the nodes are listed once more before anything else: some may have stopped
+    /// waiting for a lane of ours meanwhile, and accepted sessions. Costs nothing otherwise. When the registry does not
+    /// answer, the receipt says so.
     pub async fn vouch(&self) {
-        if self.is_vouched() {
+        if !self.stood_still_since(self.roster.current().listed_at) {
             return;
         }
-        let is_too_soon = self.caught_up.borrow().is_some_and(|at| at.elapsed() < CATCH_UP_PAUSE);
-        if is_too_soon && !self.stood_still_since(*self.caught_up.borrow()) {
-            return;
+        if self.stood_still_since(*self.caught_up.borrow()) {
+            // Those that come while it is under way wait, too, instead of passing by.
+            let _ = timeout(CATCH_UP, self.catch_up()).await;
+            self.caught_up.send_replace(Some(Instant::now()));
         }
-        // Before the question: those that come while it is under way ask, too, instead of passing by.
-        self.catch_up().await;
-        self.caught_up.send_replace(Some(Instant::now()));
     }
 
-    /// Lists the nodes now and sees that each has a lane.
-    pub async fn catch_up(&self) {
-        let (done, answer) = oneshot::channel();
-        let asking = async {
-            if self.catch_ups.send(done).await.is_ok() {
-                // An error means that the keeper is being dropped.
-                let _ = answer.await;
+    /// Returns when every node that is registered now has a lane; whether the registry said so within `limit`.
+    pub async fn meet(&self, limit: Duration) -> bool {
+        let since = Instant::now();
+        let meeting = async {
+            loop {
+                self.catch_up().await;
+                if self.roster.current().listed_at.is_some_and(|at| at >= since) {
+                    return;
+                }
+                sleep(MEET_AGAIN).await;
             }
         };
-        let _ = timeout(CATCH_UP, asking).await;
+        timeout(limit, meeting).await.is_ok()
+    }
+
+    /// Lists the nodes now and sees that each has a lane, unless the registry does not answer.
+    async fn catch_up(&self) {
+        let (done, answer) = oneshot::channel();
+        if self.catch_ups.send(done).await.is_ok() {
+            // An error means that the keeper is being dropped.
+            let _ = answer.await;
+        }
     }
 
     /// Whether the list of nodes is too old to be believed; receipts say so.
     pub fn is_stale(&self) -> bool {
         let listed_at = self.roster.current().listed_at;
         listed_at.is_none_or(|at| at.elapsed() > STALE) || self.stood_still_since(listed_at)
-    }
-
-    fn is_vouched(&self) -> bool {
-        let listed_at = self.roster.current().listed_at;
-        listed_at.is_some_and(|at| at.elapsed() < VOUCHED) && !self.stood_still_since(listed_at)
     }
 
     fn stood_still_since(&self, instant: Option<Instant>) -> bool {

@@ -2,13 +2,13 @@
 //!
 //! | module | is responsible for |
 //! |---|---|
-//! | [`rpc`], [`json`] | the two interfaces on one port |
-//! | [`push`] | one push from request to receipt |
-//! | [`routes`] | which nodes hold a room or a user |
-//! | [`lane`] | the way to one node: numbers, deadlines, trust, and the task that keeps it |
-//! | [`fleet`] | a lane for every node |
-//! | [`cards`], [`controllers`] | which rooms exist, and who to ask |
-//! | [`clock`] | monotonic time, and whether this process stood still |
+//! | `rpc`, `json` | the two interfaces on one port |
+//! | `push` | one push from request to receipt |
+//! | `routes` | which nodes hold a room or a user |
+//! | `lane` | the way to one node: numbers, deadlines, trust, and the task that keeps it |
+//! | `fleet` | a lane for every node |
+//! | `cards`, `controllers` | which rooms exist, and who to ask |
+//! | `clock` | monotonic time, and whether this process stood still |
 
 mod cards;
 mod clock;

@@ -34,6 +34,8 @@ use crate::{
     rpc::Rpc,
 };
 
+/// How long a start waits for the list of nodes.
+const MEET: Duration = Duration::from_secs(10);
 /// How long a start waits for lanes; a node without one is addressed blind.
 const LINK: Duration = Duration::from_secs(2);
 /// How long an end waits for acknowledgements of what was accepted.
@@ -110,7 +112,9 @@ pub async fn start(deps: Deps) -> Result<Running, Error> {
     };
     let member = Member::join(registry, registration, config.registry.lease_ttl).await?;
     // Write, then read: a node that registers after this list finds us in its own.
-    fleet.catch_up().await;
+    if !fleet.meet(MEET).await {
+        return Err(Error::Unlisted);
+    }
     fleet.linked(LINK).await;
     pusher.open();
     say(&health, ServingStatus::Serving).await;

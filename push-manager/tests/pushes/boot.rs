@@ -6,9 +6,12 @@ use push_manager::Deps;
 use roomcast_proto::pubsub::{
     PushToRoomRequest, PushToUserRequest, push_manager_service_client::PushManagerServiceClient,
 };
-use roomcast_registry::{MemoryRegistry, Registry, Role, State};
-use roomcast_types::ServiceId;
-use tokio::time::timeout;
+use roomcast_registry::{
+    Expect, Hint, LeaseId, MemoryRegistry, Put, Registration, Registry, Result, Role, State,
+};
+use roomcast_types::{Incarnation, ServiceId};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::{
@@ -91,7 +94,7 @@ async fn a_lost_registration_is_a_failure_that_names_the_holder() {
     let mut other = usurper.registration();
     (other.role, other.id) = (Role::PushManager, id());
     let lease = stage.registry.grant(Duration::from_secs(3600)).await.unwrap();
-    let expect = roomcast_registry::Expect::HeldBy(own.incarnation);
+    let expect = Expect::HeldBy(own.incarnation);
     stage.registry.put(&other, lease, expect).await.unwrap();
     let why = timeout(DEADLINE, stage.running.failed()).await.unwrap();
     assert!(why.contains(&usurper.address.to_string()), "{why}");
@@ -180,6 +183,43 @@ async fn a_registry_that_is_away_is_named_in_receipts_and_stops_no_push() {
     assert_eq!(line(&receipt), "complete targets=1 pending=0 WRITTEN=1 addressed=1 unreachable=0 blind=0");
 }
 
+/// A registry whose hints are all lost: only a list tells what changed.
+#[derive(Default)]
+struct WithoutHints {
+    inner: MemoryRegistry,
+    watches: std::sync::Mutex<Vec<mpsc::Sender<Hint>>>,
+}
+
+#[async_trait::async_trait]
+impl Registry for WithoutHints {
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId> {
+        self.inner.grant(ttl).await
+    }
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration> {
+        self.inner.keep_alive(lease).await
+    }
+    async fn revoke(&self, lease: LeaseId) -> Result<()> {
+        self.inner.revoke(lease).await
+    }
+    async fn put(&self, registration: &Registration, lease: LeaseId, expect: Expect) -> Result<Put> {
+        self.inner.put(registration, lease, expect).await
+    }
+    async fn remove(&self, role: Role, id: &ServiceId, incarnation: Incarnation) -> Result<bool> {
+        self.inner.remove(role, id, incarnation).await
+    }
+    async fn get(&self, role: Role, id: &ServiceId) -> Result<Option<Registration>> {
+        self.inner.get(role, id).await
+    }
+    async fn list(&self, role: Role) -> Result<Vec<Registration>> {
+        self.inner.list(role).await
+    }
+    async fn watch(&self, _: Role) -> Result<ReceiverStream<Hint>> {
+        let (sender, hints) = mpsc::channel(1);
+        self.watches.lock().unwrap().push(sender);
+        Ok(ReceiverStream::new(hints))
+    }
+}
+
 /// Holds the only worker of a runtime, as SIGSTOP holds a process, until the sender goes.
 fn stand_still(runtime: &tokio::runtime::Runtime) -> std::sync::mpsc::Sender<()> {
     let (release, held) = std::sync::mpsc::channel::<()>();
@@ -196,7 +236,7 @@ fn stand_still(runtime: &tokio::runtime::Runtime) -> std::sync::mpsc::Sender<()>
 async fn after_a_standstill_a_push_reaches_a_node_that_came_meanwhile() {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(1).enable_all().build().unwrap();
-    let registry = Arc::new(MemoryRegistry::new());
+    let registry = Arc::new(WithoutHints::default());
     let deps = Deps { config: config(&[]), registry: registry.clone() };
     let running = runtime.spawn(push_manager::start(deps)).await.unwrap().unwrap();
     let channel = tonic::transport::Channel::from_shared(format!("http://{}", running.grpc_address()));
