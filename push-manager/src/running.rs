@@ -167,7 +167,7 @@ fn router(
     let service = PushManagerServiceServer::new(rpc)
         .max_decoding_message_size((push_bytes_max + ENVELOPE_BYTES).max(4 << 20));
     let routes = tonic::service::Routes::new(service).add_service(health);
-    let grpc = roomcast_proto::add_reflection(routes).into_axum_router();
+    let grpc = roomcast_proto::add_reflection(routes, roomcast_proto::pubsub::push_manager_service_server::SERVICE_NAME).into_axum_router();
     let body_bytes_max = config.limits.body_bytes_max.as_usize();
     json::add(grpc, Api::new(pusher.clone(), controllers.clone(), push_bytes_max, body_bytes_max))
 }
