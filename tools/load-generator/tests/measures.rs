@@ -1,0 +1,231 @@
+//! The built program against a platform of a few lines, which can be told to lose or repeat messages.
+
+#![allow(clippy::unwrap_used, clippy::result_large_err)]
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use roomcast_proto::pubsub::{
+    self, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest,
+    RoomChangedReply, RoomChangedRequest,
+    controller_service_server::{ControllerService, ControllerServiceServer},
+    push_manager_service_server::{PushManagerService, PushManagerServiceServer},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::broadcast};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    handshake::server::{Request as Upgrade, Response as Upgraded},
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
+use tonic::{Request, Response, Status};
+
+/// How often each session gets each message.
+#[derive(Clone, Copy)]
+struct Platform {
+    copies: usize,
+    /// Sessions of which every second one is closed with 4002 after the first push.
+    closes_second: bool,
+}
+
+/// A push on its way: whom it is for (empty: everyone), and the frame.
+type Pushed = (String, String);
+
+struct Running {
+    node: SocketAddr,
+    grpc: SocketAddr,
+}
+
+impl Platform {
+    async fn start(self) -> Running {
+        let (hub, _) = broadcast::channel(1_024);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let node = listener.local_addr().unwrap();
+        tokio::spawn(accept(self, listener, hub.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grpc = listener.local_addr().unwrap();
+        let server = tonic::transport::Server::builder()
+            .add_service(PushManagerServiceServer::new(PushManager(hub)))
+            .add_service(ControllerServiceServer::new(Controller))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        Running { node, grpc }
+    }
+}
+
+async fn accept(platform: Platform, listener: TcpListener, hub: broadcast::Sender<Pushed>) {
+    for number in 0.. {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut pushes = hub.subscribe();
+        tokio::spawn(async move {
+            let mut uri = String::new();
+            let note = |request: &Upgrade, response: Upgraded| {
+                uri = request.uri().to_string();
+                Ok(response)
+            };
+            let mut socket = tokio_tungstenite::accept_hdr_async(stream, note).await.unwrap();
+            let user = uri.split("user_id=").nth(1).unwrap().split('&').next().unwrap().to_owned();
+            for frame in [json!({"type": "welcome"}), json!({"type": "joined", "room_id": "r"})] {
+                socket.send(Message::text(frame.to_string())).await.unwrap();
+            }
+            while let Ok((target, frame)) = pushes.recv().await {
+                if !target.is_empty() && target != user {
+                    continue;
+                }
+                for _ in 0..platform.copies {
+                    socket.send(Message::text(frame.clone())).await.unwrap();
+                }
+                if platform.closes_second && number % 2 == 1 {
+                    let frame = CloseFrame { code: CloseCode::from(4002), reason: "slow".into() };
+                    socket.close(Some(frame)).await.unwrap();
+                    while socket.next().await.is_some() {}
+                    return;
+                }
+            }
+        });
+    }
+}
+
+struct PushManager(broadcast::Sender<Pushed>);
+
+impl PushManager {
+    fn push(&self, target: String, content: Option<pubsub::Content>) -> Result<Response<PushReply>, Status> {
+        let data = String::from_utf8(content.unwrap().data.to_vec()).unwrap();
+        let frame = json!({"type": "push", "content": {"type": "TEXT", "data": data}});
+        self.0.send((target, frame.to_string())).unwrap();
+        let receipt = Some(pubsub::Receipt { complete: true, ..pubsub::Receipt::default() });
+        Ok(Response::new(PushReply { receipt, ..PushReply::default() }))
+    }
+}
+
+#[tonic::async_trait]
+impl PushManagerService for PushManager {
+    async fn push_to_room(&self, request: Request<PushToRoomRequest>) -> Result<Response<PushReply>, Status> {
+        self.push(String::new(), request.into_inner().content)
+    }
+    async fn push_to_user(&self, request: Request<PushToUserRequest>) -> Result<Response<PushReply>, Status> {
+        let request = request.into_inner();
+        self.push(request.user_id, request.content)
+    }
+    async fn push_to_users(&self, _: Request<PushToUsersRequest>) -> Result<Response<PushReply>, Status> {
+        Err(Status::internal("not part of these tests"))
+    }
+    async fn broadcast(&self, request: Request<BroadcastRequest>) -> Result<Response<PushReply>, Status> {
+        self.push(String::new(), request.into_inner().content)
+    }
+    async fn room_changed(
+        &self,
+        _: Request<RoomChangedRequest>,
+    ) -> Result<Response<RoomChangedReply>, Status> {
+        Err(Status::internal("not part of these tests"))
+    }
+}
+
+struct Controller;
+
+macro_rules! controller {
+    ($($name:ident($request:ident) -> $reply:ident;)*) => {
+        #[tonic::async_trait]
+        impl ControllerService for Controller {
+            type ReportStream = tokio_stream::Empty<Result<pubsub::ControllerReply, Status>>;
+            async fn report(
+                &self,
+                _: Request<tonic::Streaming<pubsub::NodeReport>>,
+            ) -> Result<Response<Self::ReportStream>, Status> {
+                Err(Status::internal("not part of these tests"))
+            }
+            $(async fn $name(
+                &self,
+                _: Request<pubsub::$request>,
+            ) -> Result<Response<pubsub::$reply>, Status> {
+                Ok(Response::new(pubsub::$reply::default()))
+            })*
+        }
+    };
+}
+
+controller! {
+    get_room_stats(GetRoomStatsRequest) -> RoomStats;
+    get_room_info(GetRoomInfoRequest) -> RoomInfo;
+    list_rooms(ListRoomsRequest) -> ListRoomsReply;
+    create_room(CreateRoomRequest) -> RoomCard;
+    update_room(UpdateRoomRequest) -> RoomCard;
+    delete_room(DeleteRoomRequest) -> DeleteRoomReply;
+    join_room(JoinRoomRequest) -> JoinRoomReply;
+    leave_room(LeaveRoomRequest) -> LeaveRoomReply;
+    get_user_node(GetUserNodeRequest) -> UserNode;
+    list_sessions(ListSessionsRequest) -> ListSessionsReply;
+    list_nodes(ListNodesRequest) -> ListNodesReply;
+    select_connect_node(SelectConnectNodeRequest) -> SelectConnectNodeReply;
+    kick_user(KickUserRequest) -> KickUserReply;
+}
+
+/// Exit code, report, standard error.
+async fn measure(running: &Running, scenario: &[&str]) -> (i32, Value, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_load-generator"));
+    command.args(["--nodes", &format!("ws://{}/ws", running.node), "--output", "json", "--sessions", "4"]);
+    for tier in ["--push-manager", "--controller"] {
+        command.args([tier, &running.grpc.to_string()]);
+    }
+    command.args(["--source-addresses", "2", "--threads", "2", "--patience", "2"]).args(scenario);
+    let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (output.status.code().unwrap(), report, String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_scenario_counts_what_arrives() {
+    let running = Platform { copies: 1, closes_second: false }.start().await;
+    let load = ["--rate", "50", "--seconds", "1"];
+    let scenarios: [(&[&str], u64); 4] = [
+        (&[&["room"], &load[..]].concat(), 200),
+        (&[&["user"], &load[..]].concat(), 50),
+        (&[&["broadcast", "--bytes", "60000"], &load[..]].concat(), 200),
+        (&["connect", "--hold", "0"], 4),
+    ];
+    for (scenario, expected) in scenarios {
+        let (code, report, err) = measure(&running, scenario).await;
+        assert_eq!((code, err.as_str()), (0, ""), "{scenario:?}: {report}");
+        let deliveries = &report["deliveries"];
+        assert_eq!((&deliveries["expected"], &deliveries["received"]), (&json!(expected), &json!(expected)));
+        let last = &report["latency_us"]["last"];
+        assert!(last["max"].as_f64().unwrap() >= last["p50"].as_f64().unwrap());
+        assert!(last["p50"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(report["processes"][0]["resident_bytes_after"].as_u64().unwrap() > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_and_repeated_messages_fail_the_run() {
+    let running = Platform { copies: 0, closes_second: false }.start().await;
+    let (code, report, err) = measure(&running, &["connect", "--hold", "0"]).await;
+    assert_eq!((code, &report["deliveries"]["lost"]), (1, &json!(4)));
+    assert!(err.contains("4 of 4 deliveries were lost"), "{err}");
+    let running = Platform { copies: 2, closes_second: false }.start().await;
+    let (code, _, err) = measure(&running, &["room", "--rate", "10", "--seconds", "1"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("repeated"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_end_unasked_fail_the_run() {
+    let running = Platform { copies: 1, closes_second: true }.start().await;
+    let (code, report, err) = measure(&running, &["room", "--rate", "10", "--seconds", "1"]).await;
+    assert_eq!((code, &report["ended_sessions"]), (1, &json!(2)), "{err}");
+    assert!(err.contains("closed with 4002"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_away_or_elsewhere_is_told_in_one_line() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = Running { node: address, grpc: address };
+    let (code, _, err) = measure(&away, &["room"]).await;
+    assert_eq!((code, err.lines().count()), (1, 1), "{err}");
+    assert!(err.contains(&address.to_string()), "{err}");
+    let elsewhere = Running { node: ([192, 0, 2, 1], 8080).into(), grpc: address };
+    let (code, _, err) = measure(&elsewhere, &["room"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("only loopback addresses"), "{err}");
+}
