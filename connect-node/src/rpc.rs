@@ -100,5 +100,6 @@ pub async fn router(hub: Arc<Core>) -> axum::Router {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ConnectNodeServiceServer<Service>>().await;
     let routes = tonic::service::Routes::new(service).add_service(health_service);
-    add_reflection(routes).into_axum_router()
+    add_reflection(routes, roomcast_proto::pubsub::connect_node_service_server::SERVICE_NAME)
+        .into_axum_router()
 }

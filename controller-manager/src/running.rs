@@ -84,7 +84,12 @@ async fn serve_all(
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<ControllerServiceServer<Rpc>>().await;
     let routes = Routes::new(service).add_service(health);
-    let router = roomcast_proto::add_reflection(routes).prepare().into_axum_router();
+    let router = roomcast_proto::add_reflection(
+        routes,
+        roomcast_proto::pubsub::controller_service_server::SERVICE_NAME,
+    )
+    .prepare()
+    .into_axum_router();
     let mut servers = JoinSet::new();
     servers.spawn(serve(grpc, router, end.clone()));
     servers.spawn(serve(metrics, controller.telemetry.router(), end.clone()));
@@ -161,6 +166,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // These hold the controller, which holds them.
-        self.controller.tasks.abort_all();
+        self.controller.tasks.close();
     }
 }

@@ -15,12 +15,14 @@ pub mod pubsub {
 /// The encoded descriptors of package `pubsub`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pubsub.bin"));
 
-/// Adds server reflection, v1 and v1alpha, for package `pubsub` and the health service.
-pub fn add_reflection(mut routes: tonic::service::Routes) -> tonic::service::Routes {
+/// Adds server reflection, v1 and v1alpha, that lists this service of package `pubsub` and the health service.
+pub fn add_reflection(mut routes: tonic::service::Routes, service: &str) -> tonic::service::Routes {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(service)
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
     };
     let v1 = builder().build_v1().expect("descriptors made by the build are well-formed");
     let v1alpha = builder().build_v1alpha().expect("descriptors made by the build are well-formed");

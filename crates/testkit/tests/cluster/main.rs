@@ -4,5 +4,6 @@ mod faults;
 mod pages;
 mod promise;
 mod pushes;
+mod reflection;
 mod rooms;
 mod traces;
