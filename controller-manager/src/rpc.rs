@@ -144,6 +144,6 @@ impl ControllerService for Rpc {
         &self,
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<report::Replies>, Status> {
-        report::open(&self.0, request.into_inner()).await.map(Response::new)
+        Ok(Response::new(report::open(&self.0, request.into_inner())))
     }
 }

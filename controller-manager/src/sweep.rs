@@ -42,11 +42,19 @@ struct Known {
     is_suspect: bool,
     /// Another life of the node has introduced itself.
     is_replaced: bool,
+    /// It was swept. Its registration may stand until its lease runs out.
+    is_swept: bool,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { address: None, alive_at: Instant::now(), is_suspect: false, is_replaced: false }
+        Self {
+            address: None,
+            alive_at: Instant::now(),
+            is_suspect: false,
+            is_replaced: false,
+            is_swept: false,
+        }
     }
 }
 
@@ -61,6 +69,24 @@ impl Suspects {
     pub(crate) fn died(&self, node: NodeRef) {
         self.lock().entry(node).or_default().is_replaced = true;
         self.nudged.notify_one();
+    }
+
+    /// A node opened a stream: whatever was held against it is over.
+    pub(crate) fn reports(&self, node: &NodeRef) {
+        if let Some(known) = self.lock().get_mut(node) {
+            *known = Known { address: known.address.take(), ..Known::default() };
+        }
+    }
+
+    /// Whether something speaks against sending clients to a node.
+    pub(crate) fn is_doubtful(&self, node: &NodeRef) -> bool {
+        self.lock().get(node).is_some_and(|known| known.is_suspect || known.is_replaced || known.is_swept)
+    }
+
+    fn open_cases(&self) -> Vec<NodeRef> {
+        let known = self.lock();
+        let open = known.iter().filter(|(_, known)| known.is_suspect && !known.is_swept);
+        open.map(|(node, _)| node.clone()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeRef, Known>> {
@@ -89,8 +115,12 @@ pub(crate) async fn sweep_dead(controller: &Arc<Controller>) {
 }
 
 /// Whether lost leases count for nothing at present.
-async fn look(controller: &Arc<Controller>, lives: Vec<NodeRef>) -> bool {
+async fn look(controller: &Arc<Controller>, mut lives: Vec<NodeRef>) -> bool {
     let listing = controller.nodes.current();
+    // A node without sessions has no index, and yet it must clear itself before clients are sent to it again.
+    let suspects = controller.suspects.open_cases();
+    lives.extend(suspects.into_iter().filter(|node| lease(&listing, node) == Lease::Held));
+    let lives: HashSet<NodeRef> = lives.into_iter().collect();
     let leases: Vec<(NodeRef, Lease)> = lives
         .into_iter()
         .map(|node| {
@@ -106,6 +136,7 @@ async fn look(controller: &Arc<Controller>, lives: Vec<NodeRef>) -> bool {
         async move {
             let verdict = verdict::judge(&signs(controller, &node, lease).await, is_trusted);
             if let Verdict::Dead(cause) = verdict {
+                controller.suspects.lock().entry(node.clone()).or_default().is_swept = true;
                 clean::sweep(controller, &node, cause).await;
             }
         }
@@ -127,7 +158,7 @@ fn lease(listing: &Listing, node: &NodeRef) -> Lease {
 fn note(controller: &Controller, listing: &Listing, leases: &[(NodeRef, Lease)]) {
     let mut known = controller.suspects.lock();
     let lives: HashSet<&NodeRef> = leases.iter().map(|(node, _)| node).collect();
-    known.retain(|node, _| lives.contains(node));
+    known.retain(|node, _| lives.contains(node) || lease(listing, node) == Lease::Held);
     for (node, lease) in leases {
         let entry = known.entry(node.clone()).or_default();
         if *lease == Lease::Held {

@@ -29,6 +29,16 @@ pub(crate) struct Applier {
     sessions: Mutex<HashMap<SessionId, IndexedSession>>,
 }
 
+/// Whether the index has a session in a room.
+enum Noted {
+    /// It was written now.
+    Now,
+    /// It was there.
+    Already,
+    /// The session is in no index: its slice has to come in full.
+    Unknown,
+}
+
 impl Applier {
     pub(crate) fn new(controller: Arc<Controller>, node: NodeRef) -> Self {
         Self { controller, node, sessions: Mutex::default() }
@@ -94,14 +104,16 @@ impl Applier {
 
     async fn join(&self, place: Place) -> (Answer, bool) {
         let Place { session, room, who } = place;
-        let indexed = self.note_room(session, &room).await;
+        let noted = self.note_room(session, &room).await;
         match admission::join(&self.controller, &room, who, session).await {
             Ok(joined) => {
                 let answer = pubsub::Joined { card: Some((&joined.card).into()), members: joined.members };
-                (Answer::Joined(answer), joined.is_present && matches!(indexed, Ok(true)))
+                (Answer::Joined(answer), joined.is_present && !matches!(noted, Ok(Noted::Unknown) | Err(_)))
             }
             Err(refused) => {
-                let is_applied = self.unnote_room(session, &room).await.is_ok();
+                // A session that is in the room already stays in it.
+                let is_applied =
+                    matches!(noted, Ok(Noted::Already)) || self.unnote_room(session, &room).await.is_ok();
                 (Answer::Error(error(&refused)), is_applied)
             }
         }
@@ -112,22 +124,22 @@ impl Applier {
         self.unnote_room(place.session, &place.room).await
     }
 
-    /// Writes a room into the session's index; false when the session is not known.
-    async fn note_room(&self, session: SessionId, room: &RoomId) -> Result<bool, StoreError> {
+    /// Writes a room into the session's index.
+    async fn note_room(&self, session: SessionId, room: &RoomId) -> Result<Noted, StoreError> {
         if !self.sessions().contains_key(&session) {
             self.load(session.slice()).await?;
         }
         let indexed = {
             let mut sessions = self.sessions();
-            let Some(known) = sessions.get_mut(&session) else { return Ok(false) };
+            let Some(known) = sessions.get_mut(&session) else { return Ok(Noted::Unknown) };
             if known.rooms.contains(room) {
-                return Ok(true);
+                return Ok(Noted::Already);
             }
             known.rooms.push(room.clone());
             known.clone()
         };
         self.controller.promptly(self.controller.presence.index(&indexed)).await?;
-        Ok(true)
+        Ok(Noted::Now)
     }
 
     async fn unnote_room(&self, session: SessionId, room: &RoomId) -> Result<(), StoreError> {

@@ -48,42 +48,54 @@ const RESULTS_MAX: usize = 2_048;
 /// Replies that wait for the network.
 const REPLIES_WAITING: usize = 16;
 
-/// Takes a stream up: reads its hello, then serves it in a task of its own.
-pub(crate) async fn open(
-    controller: &Arc<Controller>,
-    mut reports: Streaming<NodeReport>,
-) -> Result<Replies, Status> {
-    let first = match timeout(HELLO_WAIT, reports.message()).await {
-        Ok(Ok(Some(first))) => first,
-        Ok(Ok(None)) => return Err(refuse("the stream ended before its hello")),
-        Ok(Err(status)) => return Err(status),
-        Err(_) => return Err(refuse("no hello came within 5 s")),
-    };
-    let node = read_hello(&first).map_err(|fault| status(&fault))?;
+/// Takes a stream up: a task of its own reads the hello and serves the rest. A refusal is its first reply.
+pub(crate) fn open(controller: &Arc<Controller>, mut reports: Streaming<NodeReport>) -> Replies {
     let (replies, stream) = mpsc::channel(REPLIES_WAITING);
     let owner = controller.clone();
     controller.tasks.spawn(async move {
-        let (registered, replaced) = owner.streams.open(node.clone());
-        if let Some(older) = replaced {
-            // What the older stream still applies must not mix with what comes now.
-            let _ = timeout(HANDOVER_WAIT, older.ended.cancelled()).await;
-            if older.node != node {
-                owner.suspects.died(older.node);
+        match hello(&mut reports).await {
+            Ok((node, first)) => serve(owner, node, reports, first, replies).await,
+            Err(refused) => {
+                // The node may be gone already.
+                let _ = replies.send(Err(refused)).await;
             }
         }
-        tracing::info!(node_id = %node.node_id, incarnation = %node.incarnation, "a node reports");
-        let ended =
-            Stream::new(owner.clone(), node.clone(), registered, replies).await.run(reports, first).await;
-        if let End::Broken(why) = ended {
-            tracing::info!(node_id = %node.node_id, why, "the reports of a node broke off");
-            owner.suspects.look_at(node);
-        }
     });
-    Ok(ReceiverStream::new(stream))
+    ReceiverStream::new(stream)
 }
 
-fn refuse(message: &str) -> Status {
-    status(&Fault::bad_request(message))
+async fn hello(reports: &mut Streaming<NodeReport>) -> Result<(NodeRef, NodeReport), Status> {
+    let refuse = |message: &str| status(&Fault::bad_request(message));
+    let first = match timeout(HELLO_WAIT, reports.message()).await {
+        Ok(first) => first?.ok_or_else(|| refuse("the stream ended before its hello"))?,
+        Err(_) => return Err(refuse("no hello came within 5 s")),
+    };
+    let node = read_hello(&first).map_err(|fault| status(&fault))?;
+    Ok((node, first))
+}
+
+async fn serve(
+    controller: Arc<Controller>,
+    node: NodeRef,
+    reports: Streaming<NodeReport>,
+    first: NodeReport,
+    replies: mpsc::Sender<Result<ControllerReply, Status>>,
+) {
+    let (registered, replaced) = controller.streams.open(node.clone());
+    controller.suspects.reports(&node);
+    if let Some(older) = replaced {
+        // What the older stream still applies must not mix with what comes now.
+        let _ = timeout(HANDOVER_WAIT, older.ended.cancelled()).await;
+        if older.node != node {
+            controller.suspects.died(older.node);
+        }
+    }
+    tracing::info!(node_id = %node.node_id, incarnation = %node.incarnation, "a node reports");
+    let stream = Stream::new(controller.clone(), node.clone(), registered, replies).await;
+    if let End::Broken(why) = stream.run(reports, first).await {
+        tracing::info!(node_id = %node.node_id, why, "the reports of a node broke off");
+        controller.suspects.look_at(node);
+    }
 }
 
 fn read_hello(first: &NodeReport) -> Result<NodeRef, Fault> {

@@ -58,7 +58,8 @@ pub(super) async fn select(
     }
     let listing = controller.nodes.current();
     let ready = listing.registrations.iter().filter(|found| {
-        found.state == State::Ready && !excluded.iter().any(|id| id.as_str() == found.id.as_str())
+        let is_excluded = excluded.iter().any(|id| id.as_str() == found.id.as_str());
+        found.state == State::Ready && !is_excluded && !is_doubtful(&controller, found)
     });
     let candidates: Vec<Candidate<'_>> = ready
         .map(|registration| {
@@ -77,6 +78,13 @@ pub(super) async fn select(
         node_id: chosen.id.to_string(),
         url: chosen.url.clone(),
         node_address: chosen.grpc_address.clone(),
+    })
+}
+
+/// A node that broke off, or was found dead, is on the list until its lease runs out.
+fn is_doubtful(controller: &Controller, registration: &Registration) -> bool {
+    NodeId::new(registration.id.as_str()).is_ok_and(|node_id| {
+        controller.suspects.is_doubtful(&NodeRef { node_id, incarnation: registration.incarnation })
     })
 }
 

@@ -7,7 +7,7 @@ use roomcast_store::{
     presence::{CardEntry, Occupancy},
     rooms::{RoomRow, SeatRequest},
 };
-use roomcast_types::{RoomId, StoreTime, UserId};
+use roomcast_types::{Membership, RoomId, StoreTime, UserId};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{
@@ -23,6 +23,8 @@ const AFTER_LOSS: Duration = Duration::from_secs(5);
 /// Rooms read a page, and seats.
 const ROOMS_PAGE: u32 = 256;
 const SEATS_PAGE: u32 = 1_000;
+/// An absence that should have ended so long ago has no due time.
+const OVERDUE: Duration = Duration::from_secs(60);
 /// How long to wait before a room whose audit failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -59,8 +61,10 @@ pub(crate) async fn audit_asked(controller: &Arc<Controller>) {
     }
 }
 
-/// Audits every room now and then, and after presence was lost. Runs for ever.
+/// Audits every room at the start, now and then, and after presence was lost. Runs for ever.
 pub(crate) async fn audit_all(controller: &Arc<Controller>) {
+    // Presence may have been lost while no controller was there to notice.
+    controller.audits.push_all();
     loop {
         let period = EVERY.mul_f64(rand::random_range(0.9..=1.1));
         if timeout(period, controller.audits.all.notified()).await.is_ok() {
@@ -100,11 +104,18 @@ async fn audit(controller: &Arc<Controller>, room: &RoomId) -> Result<(), StoreE
         Some(row) => find_absent(controller, row, &occupancy, now).await?,
         None => HashSet::new(),
     };
-    for (user, _) in &occupancy.absent {
+    let before = now.minus(Duration::from_millis(1));
+    for (user, since) in &occupancy.absent {
         if !holders.contains(user) && controller.rooms.seat(room, user).await?.is_none() {
             // Who is absent may rejoin without asking the record: nobody may be without a seat.
-            let before = now.minus(Duration::from_millis(1));
             controller.presence.take_absence(room, user, before).await?;
+        } else if let Some(due) = row.as_ref().and_then(|row| controller.due(row.card.membership, *since))
+            && due.plus(OVERDUE) < now
+            && controller.presence.take_absence(room, user, before).await?
+        {
+            // It began while the room was durable and was never due.
+            let due = controller.due(Membership::Follow, now);
+            controller.presence.mark_absent(room, user, now, due).await?;
         }
     }
     let seatless = occupancy.online.into_iter().map(|(user, _)| user).filter(|user| !holders.contains(user));

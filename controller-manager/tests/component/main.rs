@@ -1,5 +1,7 @@
 //! Controllers over the real embedded stores, real gRPC, and nodes and push-managers played by the tests.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod admission;
 mod node;
 mod repair;

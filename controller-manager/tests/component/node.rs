@@ -66,6 +66,15 @@ impl Default for Truth {
     }
 }
 
+impl Truth {
+    fn enter(&mut self, session: SessionId, room: &str) {
+        let rooms = &mut self.sessions.get_mut(&session).unwrap().room_ids;
+        if !rooms.iter().any(|known| known == room) {
+            rooms.push(room.to_owned());
+        }
+    }
+}
+
 impl FakeNode {
     /// Serves, registers as ready and reports to a controller.
     pub async fn start(world: &World, controller: usize, id: &str) -> Self {
@@ -177,11 +186,7 @@ impl FakeNode {
         let change = self.room_change(session, room);
         match self.change(session, Change::Join(change)).await {
             Answer::Joined(joined) => {
-                let mut truth = self.shared.truth.lock().unwrap();
-                let rooms = &mut truth.sessions.get_mut(&session).unwrap().room_ids;
-                if !rooms.iter().any(|known| known == room) {
-                    rooms.push(room.to_owned());
-                }
+                self.shared.truth.lock().unwrap().enter(session, room);
                 Ok(joined)
             }
             Answer::Error(error) => Err(error),
@@ -205,7 +210,15 @@ impl FakeNode {
             .iter()
             .map(|(session, room)| (*session, Change::Join(self.room_change(*session, room))))
             .collect();
-        self.changes(changes).await
+        let results = self.changes(changes).await;
+        let mut truth = self.shared.truth.lock().unwrap();
+        for ((session, room), result) in joins.iter().zip(&results) {
+            if let Some(Answer::Joined(_)) = result.result {
+                truth.enter(*session, room);
+            }
+        }
+        drop(truth);
+        results
     }
 
     /// Opens many sessions in one message.

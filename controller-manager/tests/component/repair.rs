@@ -19,9 +19,8 @@ async fn a_presence_that_lost_everything_is_rebuilt_from_the_nodes() {
     let world = World::new(&["room.default_max_users=1000"]).await;
     let node = FakeNode::start(&world, 0, "node").await;
     let sessions = node.open_all((0..300).map(|number| format!("user-{number}"))).await;
-    for session in &sessions {
-        node.join(*session, "room").await.unwrap();
-    }
+    let joins: Vec<_> = sessions.into_iter().map(|session| (session, "room".to_owned())).collect();
+    node.join_all(&joins).await;
     world.presence.flush();
     assert_eq!(world.presence.online_counts(&room()).await.unwrap(), (0, 0));
     eventually("everybody is back in the room's presence", || async {

@@ -86,7 +86,8 @@ async fn a_report_without_a_hello_is_refused() {
     let world = World::new(&[]).await;
     let mut client = world.client().await;
     let nothing = tokio_stream::once(NodeReport::default());
-    let refused = client.report(nothing).await.unwrap_err();
+    let mut replies = client.report(nothing).await.unwrap().into_inner();
+    let refused = replies.message().await.unwrap_err();
     assert!(refused.message().contains("hello is missing"), "{refused}");
 }
 
