@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use roomcast_proto::pubsub::push_manager_service_server::PushManagerServiceServer;
+use roomcast_proto::pubsub::push_manager_service_server::{PushManagerServiceServer, SERVICE_NAME};
 use roomcast_registry::{Member, Registration, Registry, Role, Roster, State};
 use roomcast_runtime::{Bound, Config, Telemetry, bind, serve};
 use roomcast_types::{Incarnation, ServiceId};
@@ -13,7 +13,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::server::NamedService;
 use tonic_health::{
     ServingStatus,
     pb::health_server::{Health, HealthServer},
@@ -152,7 +151,7 @@ fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> 
 /// What health checks answer, for the service and for the whole process.
 async fn say(health: &HealthReporter, status: ServingStatus) {
     health.set_service_status("", status).await;
-    health.set_service_status(PushManagerServiceServer::<Rpc>::NAME, status).await;
+    health.set_service_status(SERVICE_NAME, status).await;
 }
 
 fn router(
@@ -167,7 +166,7 @@ fn router(
     let service = PushManagerServiceServer::new(rpc)
         .max_decoding_message_size((push_bytes_max + ENVELOPE_BYTES).max(4 << 20));
     let routes = tonic::service::Routes::new(service).add_service(health);
-    let grpc = roomcast_proto::add_reflection(routes, roomcast_proto::pubsub::push_manager_service_server::SERVICE_NAME).into_axum_router();
+    let grpc = roomcast_proto::add_reflection(routes, SERVICE_NAME).into_axum_router();
     let body_bytes_max = config.limits.body_bytes_max.as_usize();
     json::add(grpc, Api::new(pusher.clone(), controllers.clone(), push_bytes_max, body_bytes_max))
 }
