@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long presence may take where a join waits for it: the record must still have its turn within the second.
-const PRESENCE_WAIT: Duration = Duration::from_millis(150);
+const PRESENCE_WAIT: Duration = Duration::from_millis(100);
 
 /// The parts of one controller; everything in it is safe to share.
 pub(crate) struct Controller {

@@ -3,6 +3,7 @@
 mod apply;
 mod asking;
 mod change;
+mod opening;
 mod schedule;
 mod slices;
 mod stream;
@@ -10,5 +11,5 @@ mod streams;
 mod watermarks;
 
 pub(crate) use apply::drop_session;
-pub(crate) use stream::{Replies, open};
+pub(crate) use opening::{Replies, open};
 pub(crate) use streams::Streams;

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use roomcast_proto::pubsub::{self, Applied, ChangeResult, change_result::Result as Answer};
@@ -13,6 +14,8 @@ use roomcast_store::{
 use roomcast_types::{RoomId, SessionId, UserId};
 
 use super::change::{Change, Place, What, error};
+use tokio::time::timeout;
+
 use crate::{
     admission,
     controller::Controller,
@@ -20,6 +23,10 @@ use crate::{
     kick::{self, Order},
     seats,
 };
+
+/// How long a change may take. A node that hears nothing for 2 s takes the controller for stuck; a change that is
+/// dropped half-way leaves its slice to be sent in full, and a leave is sent again.
+const WAIT: Duration = Duration::from_millis(1_500);
 
 /// Applies what one node reports over one stream.
 pub(crate) struct Applier {
@@ -47,14 +54,19 @@ impl Applier {
     /// The answer to a change, and whether the stores hold it.
     pub(crate) async fn apply(&self, change: Change) -> (ChangeResult, bool) {
         let kind = change.what.kind();
-        let applied = match change.what {
-            What::Opened(session) => self.opened(session).await.map(|held| (Answer::SlotHeld(held), true)),
-            What::Closed(session) => {
-                self.closed(&session).await.map(|()| (Answer::Applied(Applied {}), true))
+        let work = async {
+            match change.what {
+                What::Opened(session) => {
+                    self.opened(session).await.map(|held| (Answer::SlotHeld(held), true))
+                }
+                What::Closed(session) => {
+                    self.closed(&session).await.map(|()| (Answer::Applied(Applied {}), true))
+                }
+                What::Join(place) => Ok(self.join(place).await),
+                What::Leave(place) => self.leave(&place).await.map(|()| (Answer::Applied(Applied {}), true)),
             }
-            What::Join(place) => Ok(self.join(place).await),
-            What::Leave(place) => self.leave(&place).await.map(|()| (Answer::Applied(Applied {}), true)),
         };
+        let applied = timeout(WAIT, work).await.unwrap_or_else(|_| Err(no_answer()));
         let (answer, is_applied) =
             applied.unwrap_or_else(|failed| (Answer::Error(error(&fault(&failed))), false));
         self.controller.metrics.change(kind, !matches!(answer, Answer::Error(_)));
@@ -173,6 +185,11 @@ impl Applier {
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, IndexedSession>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn no_answer() -> StoreError {
+    let context = format!("a change was not applied within {WAIT:?}");
+    StoreError::Unavailable { backend: "store", context, source: None }
 }
 
 /// Takes a session that ended out of its rooms, off its user and out of the index: in this order, so that a sweep

@@ -3,20 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use roomcast_proto::{
-    pubsub::{
-        ChangeResult, ControllerHello, ControllerReply, NodeReport, SessionChange, Slice,
-        change_result::Result as Answer,
-    },
-    status,
+use roomcast_proto::pubsub::{
+    ChangeResult, ControllerHello, ControllerReply, NodeReport, SessionChange, SessionRecord, Slice,
+    change_result::Result as Answer,
 };
 use roomcast_store::{
     Error as StoreError,
     presence::{NodeRef, SLICES},
 };
-use roomcast_types::{Fault, Incarnation, NodeId, UserId};
+use roomcast_types::UserId;
 use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{
@@ -30,85 +26,17 @@ use super::{
 };
 use crate::controller::Controller;
 
-/// What goes down to the node.
-pub(crate) type Replies = ReceiverStream<Result<ControllerReply, Status>>;
-
-/// How long a node may take to say who it is.
-const HELLO_WAIT: Duration = Duration::from_secs(5);
 /// A node reports every 2 s: one that says nothing for this long is looked at.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long a node may leave a reply unread.
 const REPLY_WAIT: Duration = Duration::from_secs(10);
-/// How long an older stream of the node may take to let go.
-const HANDOVER_WAIT: Duration = Duration::from_secs(1);
 /// Changes applied at once; as many more may wait before the stream is read on.
 const AT_ONCE: usize = 4_096;
 /// Results in one reply: well below a gRPC client's own limit on a message.
 const RESULTS_MAX: usize = 2_048;
-/// Replies that wait for the network.
-const REPLIES_WAITING: usize = 16;
-
-/// Takes a stream up: a task of its own reads the hello and serves the rest. A refusal is its first reply.
-pub(crate) fn open(controller: &Arc<Controller>, mut reports: Streaming<NodeReport>) -> Replies {
-    let (replies, stream) = mpsc::channel(REPLIES_WAITING);
-    let owner = controller.clone();
-    controller.tasks.spawn(async move {
-        match hello(&mut reports).await {
-            Ok((node, first)) => serve(owner, node, reports, first, replies).await,
-            Err(refused) => {
-                // The node may be gone already.
-                let _ = replies.send(Err(refused)).await;
-            }
-        }
-    });
-    ReceiverStream::new(stream)
-}
-
-async fn hello(reports: &mut Streaming<NodeReport>) -> Result<(NodeRef, NodeReport), Status> {
-    let refuse = |message: &str| status(&Fault::bad_request(message));
-    let first = match timeout(HELLO_WAIT, reports.message()).await {
-        Ok(first) => first?.ok_or_else(|| refuse("the stream ended before its hello"))?,
-        Err(_) => return Err(refuse("no hello came within 5 s")),
-    };
-    let node = read_hello(&first).map_err(|fault| status(&fault))?;
-    Ok((node, first))
-}
-
-async fn serve(
-    controller: Arc<Controller>,
-    node: NodeRef,
-    reports: Streaming<NodeReport>,
-    first: NodeReport,
-    replies: mpsc::Sender<Result<ControllerReply, Status>>,
-) {
-    let (registered, replaced) = controller.streams.open(node.clone());
-    controller.suspects.reports(&node);
-    if let Some(older) = replaced {
-        // What the older stream still applies must not mix with what comes now.
-        let _ = timeout(HANDOVER_WAIT, older.ended.cancelled()).await;
-        if older.node != node {
-            controller.suspects.died(older.node);
-        }
-    }
-    tracing::info!(node_id = %node.node_id, incarnation = %node.incarnation, "a node reports");
-    let stream = Stream::new(controller.clone(), node.clone(), registered, replies).await;
-    if let End::Broken(why) = stream.run(reports, first).await {
-        tracing::info!(node_id = %node.node_id, why, "the reports of a node broke off");
-        controller.suspects.look_at(node);
-    }
-}
-
-fn read_hello(first: &NodeReport) -> Result<NodeRef, Fault> {
-    let Some(hello) = &first.hello else {
-        return Err(Fault::bad_request("hello is missing in the first message"));
-    };
-    let incarnation = Incarnation::from_u64(hello.incarnation)
-        .ok_or_else(|| Fault::bad_request("hello.incarnation is 0; it takes a random number above it"))?;
-    Ok(NodeRef { node_id: NodeId::new(&hello.node_id)?, incarnation })
-}
 
 /// Why a stream is over.
-enum End {
+pub(super) enum End {
     /// A newer one came, or the controller stops.
     Replaced,
     /// The node or the network ended it.
@@ -131,10 +59,11 @@ struct Compared {
 
 struct FullSlice {
     version: u64,
-    sessions: Vec<roomcast_proto::pubsub::SessionRecord>,
+    sessions: Vec<SessionRecord>,
 }
 
-struct Stream {
+/// A stream under way.
+pub(super) struct Stream {
     applier: Arc<Applier>,
     replies: mpsc::Sender<Result<ControllerReply, Status>>,
     schedule: Schedule<Change, FullSlice>,
@@ -160,7 +89,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn new(
+    pub(super) async fn new(
         controller: Arc<Controller>,
         node: NodeRef,
         registered: OpenStream,
@@ -194,7 +123,8 @@ impl Stream {
         &self.applier.controller
     }
 
-    async fn run(mut self, mut reports: Streaming<NodeReport>, first: NodeReport) -> End {
+    /// Serves until the stream is over.
+    pub(super) async fn run(mut self, mut reports: Streaming<NodeReport>, first: NodeReport) -> End {
         let hello = ControllerHello { controller_id: self.controller().id.to_string() };
         if !self.send(ControllerReply { hello: Some(hello), ..Default::default() }).await {
             return End::Broken("the hello was not taken");

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use roomcast_store::{Presence, Rooms};
-use roomcast_types::{RoomId, UserId};
+use roomcast_store::{
+    Presence, Rooms,
+    rooms::{NewRoom, SeatRequest},
+};
+use roomcast_types::{Membership, RoomId, UserId};
 
 use super::{
     node::FakeNode,
@@ -130,6 +133,39 @@ async fn a_seat_that_presence_knows_nothing_of_is_released_in_the_end() {
     world.presence.advance(Duration::from_secs(31));
     eventually("the seat is released", || async {
         world.rooms.seat(&room(), &UserId::new("user").unwrap()).await.unwrap().is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_newer_stream_of_a_node_takes_the_place_of_the_older() {
+    let world = World::new(&[]).await;
+    let mut node = FakeNode::start(&world, 0, "node").await;
+    let (session, _) = node.open("user", "c", 1).await;
+    node.join(session, "one").await.unwrap();
+    for name in ["two", "three", "four"] {
+        node.report_to(&world, 0).await;
+        node.join(session, name).await.unwrap();
+    }
+    node.close(session).await;
+    for name in ["one", "two", "three", "four"] {
+        let room = RoomId::new(name).unwrap();
+        assert_eq!(world.presence.online_counts(&room).await.unwrap(), (0, 0), "{name}");
+    }
+    assert_eq!(world.presence.indexed_nodes().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn seats_of_an_earlier_run_are_found_when_a_controller_starts() {
+    let mut world = World::new(&[]).await;
+    let user = UserId::new("user").unwrap();
+    let request = SeatRequest { user_id: user.clone(), user_name: String::new() };
+    let new = NewRoom { max_users: 10, membership: Membership::Follow, is_auto_created: true };
+    let now = world.presence.now().await.unwrap();
+    world.rooms.admit(&room(), &[request], Some(new), now).await.unwrap();
+    world.add_controller(&[]).await;
+    eventually("the user counts as away", || async {
+        world.presence.occupancy(&room()).await.unwrap().absent.len() == 1
     })
     .await;
 }

@@ -10,7 +10,10 @@ use roomcast_proto::pubsub::{
 use roomcast_registry::{Registry, Role, State};
 use roomcast_store::Rooms;
 use roomcast_types::{RoomId, UserId};
-use tonic::Code;
+use tonic::{Code, transport::Endpoint};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use super::{
     node::FakeNode,
@@ -234,4 +237,15 @@ async fn what_happens_is_counted() {
     ] {
         assert!(metrics.contains(line), "{line} missing in\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn health_is_served_beside_the_service() {
+    let world = World::new(&[]).await;
+    let channel =
+        Endpoint::from_shared(format!("http://{}", world.address(0))).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    let service = "pubsub.ControllerService".to_owned();
+    let answer = health.check(HealthCheckRequest { service }).await.unwrap().into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
 }

@@ -222,3 +222,37 @@ async fn rooms_and_members_come_in_pages() {
     let stats = client.get_room_stats(one).await.unwrap().into_inner();
     assert_eq!((stats.rooms, stats.members, stats.online_members, stats.sessions), (1, 5, 5, 5));
 }
+
+#[tokio::test]
+async fn a_push_manager_that_is_away_does_not_hold_up_a_change() {
+    let world = World::new(&[]).await;
+    let near = FakePusher::start(&world, "near").await;
+    // Takes connections and answers nothing, as a frozen process does.
+    let frozen = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registration = Registration {
+        role: Role::PushManager,
+        id: ServiceId::new("frozen").unwrap(),
+        grpc_address: frozen.local_addr().unwrap().to_string(),
+        url: String::new(),
+        incarnation: Incarnation::random(),
+        state: State::Ready,
+    };
+    let _member = Member::join(world.registry.clone(), registration, Duration::from_secs(5)).await.unwrap();
+    let mut client = world.client().await;
+    client.create_room(create("room")).await.unwrap();
+    eventually("both push-managers are known, and the one that answers is told in time", || {
+        let mut client = client.clone();
+        let (near, world) = (&near, &world);
+        async move {
+            let update = UpdateRoomRequest { room_id: "room".into(), max_users: Some(7), membership: None };
+            let started = std::time::Instant::now();
+            let updated = client.update_room(update).await.unwrap().into_inner();
+            assert!(started.elapsed() < Duration::from_secs(3));
+            near.told().last() == Some(&updated)
+                && world.metrics().lines().any(|line| {
+                    line.starts_with("pubsub_controller_room_notices_failed_total ") && !line.ends_with(" 0")
+                })
+        }
+    })
+    .await;
+}

@@ -1,6 +1,6 @@
 //! Nodes that died.
 
-use roomcast_proto::pubsub::GetUserNodeRequest;
+use roomcast_proto::pubsub::{GetUserNodeRequest, ListNodesRequest, SelectConnectNodeRequest};
 use roomcast_store::{Presence, Rooms};
 use roomcast_types::{RoomId, UserId};
 
@@ -69,4 +69,21 @@ async fn an_earlier_life_of_a_node_is_swept_when_the_next_one_reports() {
     let (session, _) = later.open("user", "c", 2).await;
     later.join(session, "room").await.unwrap();
     assert!(is_online(&world, "user").await);
+}
+
+#[tokio::test]
+async fn no_client_is_sent_to_a_node_that_died_while_its_lease_runs_on() {
+    let world = World::new(&[]).await;
+    let mut dead = FakeNode::start(&world, 0, "dead").await;
+    let _live = FakeNode::start(&world, 0, "live").await;
+    dead.open("user", "c", 1).await;
+    dead.kill().await;
+    eventually("the dead node is swept", || async { !is_online(&world, "user").await }).await;
+    let mut client = world.client().await;
+    let listed = client.list_nodes(ListNodesRequest {}).await.unwrap().into_inner().nodes;
+    assert_eq!(listed.len(), 2, "its registration stands");
+    for _ in 0..50 {
+        let chosen = client.select_connect_node(SelectConnectNodeRequest::default()).await.unwrap();
+        assert_eq!(chosen.into_inner().node_id, "live");
+    }
 }
