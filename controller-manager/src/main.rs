@@ -1,6 +1,6 @@
 //! The controller-manager as a process of its own.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use roomcast_runtime::{
@@ -35,32 +35,27 @@ fn load(arguments: &Arguments) -> Result<Config, ConfigError> {
     layers.with_environment(std::env::vars()).with_sets(arguments.sets.clone()).load(Program::Controller)
 }
 
-#[allow(clippy::print_stdout, reason = "what was asked for goes to standard output")]
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let config = match load(&arguments) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("controller-manager: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let config = load(arguments).map_err(|error| error.to_string())?;
     if arguments.print_config {
-        match serde_json::to_string_pretty(&config) {
-            Ok(text) => println!("{text}"),
-            Err(error) => {
-                eprintln!("controller-manager: {error}");
-                return ExitCode::FAILURE;
-            }
-        }
+        let text = serde_saphyr::to_string(&config).map_err(|error| error.to_string())?;
+        // A reader that has seen enough, such as `head`, is no failure.
+        let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
     }
     if arguments.check_config || arguments.print_config {
-        return ExitCode::SUCCESS;
+        return Ok(());
     }
     logging::init(&config.log);
-    eprintln!(
-        "controller-manager: no registry is configured that other processes can reach; \
-         run `standalone` for all tiers in one process"
-    );
-    ExitCode::FAILURE
+    Err("no registry is configured that other processes can reach; run `standalone` for all tiers in one process"
+        .to_owned())
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("controller-manager: {line}");
+            ExitCode::FAILURE
+        }
+    }
 }
