@@ -10,7 +10,7 @@ use roomcast_types::RoomId;
 use crate::{
     args::{Membership, RoomQuestion, Servers},
     failure::Failure,
-    output::{Output, list, pairs, yes},
+    output::{Output, list, pairs, utc, yes},
 };
 
 /// Most lines the controller gives at once.
@@ -134,31 +134,35 @@ fn describe_rooms(reply: &ListRoomsReply) -> String {
 
 fn describe_info(info: &RoomInfo) -> String {
     let card = info.card.clone().unwrap_or_default();
-    let counts = pairs([
+    let counts = [
         ("members", info.member_count.to_string()),
         ("online", info.online_count.to_string()),
-        ("created", format!("{} ms since 1970", info.created_at_ms)),
-    ]);
+        ("created", utc(info.created_at_ms)),
+    ];
     let rows = info.members.iter().map(|member| {
         let sessions = member.sessions.to_string();
         [member.user_id.clone(), member.user_name.clone(), yes(member.online), sessions]
     });
     let list = list(["user", "name", "online", "sessions"], rows);
-    format!("{}{counts}{list}{}", describe_card(&card), more(&info.next_page_token))
+    format!("{}{list}{}", pairs(card_pairs(&card).into_iter().chain(counts)), more(&info.next_page_token))
 }
 
 fn describe_card(card: &RoomCard) -> String {
+    pairs(card_pairs(card))
+}
+
+fn card_pairs(card: &RoomCard) -> [(&'static str, String); 5] {
     let state = match card.state() {
         room_card::State::Active => String::new(),
         room_card::State::Deleted => "DELETED".to_owned(),
     };
-    pairs([
+    [
         ("room", card.room_id.clone()),
         ("state", state),
         ("membership", membership(card)),
         ("max users", card.max_users.to_string()),
         ("version", card.version.to_string()),
-    ])
+    ]
 }
 
 fn membership(card: &RoomCard) -> String {

@@ -38,7 +38,8 @@ async fn connected_to(page: &Client, nodes: &[&str]) {
     })
     .await;
     eventually("the room is joined", async || {
-        let found = page.find_all(Locator::Css(".room[data-room='room-001'][data-state='joined']")).await.ok()?;
+        let found =
+            page.find_all(Locator::Css(".room[data-room='room-001'][data-state='joined']")).await.ok()?;
         (!found.is_empty()).then_some(())
     })
     .await;
@@ -54,7 +55,8 @@ async fn three_users_in_browsers_receive_and_one_comes_back_on_another_node() ->
         let page = driver.window().await?;
         let address = cluster.node(index).http_address();
         let user = index + 1;
-        page.goto(&format!("http://{address}/?connect=1&user=user-00{user}&name={name}&room=room-001")).await?;
+        page.goto(&format!("http://{address}/?connect=1&user=user-00{user}&name={name}&room=room-001"))
+            .await?;
         connected_to(&page, &[&format!("connect-node-{user}")]).await;
         pages.push(page);
     }
@@ -64,7 +66,16 @@ async fn three_users_in_browsers_receive_and_one_comes_back_on_another_node() ->
     for page in &pages {
         received(page, "Hello <b>everyone</b>!").await;
     }
-    let flags = ["--action", "push-to-user", "--user", "user-001", "--message", "Only Alice", "--type", "TRANSLATION"];
+    let flags = [
+        "--action",
+        "push-to-user",
+        "--user",
+        "user-001",
+        "--message",
+        "Only Alice",
+        "--type",
+        "TRANSLATION",
+    ];
     ensure!(biz_client(&push_manager, &flags).status.success());
     received(&pages[0], "Only Alice").await;
 

@@ -101,9 +101,14 @@ impl Crowd {
         }
     }
 
+    /// Lets slow readers read what is left for them.
+    pub fn let_slow_read(&self) {
+        self.phase.send_replace(Phase::Drain);
+    }
+
     /// Lets slow readers read, and waits until so many of them ended.
     pub async fn drain(&mut self, slow: usize, patience: Duration) {
-        self.phase.send_replace(Phase::Drain);
+        self.let_slow_read();
         let until = Instant::now() + patience;
         while self.slow_ends.len() < slow {
             match timeout_at(until, self.news.recv()).await {

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
-use roomcast_client::{Content, ContentType, Error, PushOptions, PushReply, Pusher};
+use roomcast_client::{Content, ContentType, Error, PushOptions, PushReply, Pusher, Receipt};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -46,8 +46,14 @@ pub struct Sent {
     pub lateness: Histogram<u64>,
 }
 
-/// Sends all pushes of a load and waits for their replies.
-pub async fn run(pusher: Arc<Pusher>, target: Target, load: &Load, tally: &Arc<Tally>) -> Result<Sent> {
+/// Sends all pushes of a load and waits for their replies; `look` sees each receipt as it comes.
+pub async fn run(
+    pusher: Arc<Pusher>,
+    target: Target,
+    load: &Load,
+    tally: &Arc<Tally>,
+    look: impl Fn(&Receipt),
+) -> Result<Sent> {
     let mut sent = Sent {
         accepted: 0,
         incomplete: 0,
@@ -73,7 +79,9 @@ pub async fn run(pusher: Arc<Pusher>, target: Target, load: &Load, tally: &Arc<T
             },
             Some(done) = calls.join_next(), if !calls.is_empty() => {
                 let (number, latency, reply) = done.context("a push panicked")?;
-                sent.take(number, latency, reply, tally);
+                if let Some(receipt) = sent.take(number, latency, reply, tally) {
+                    look(&receipt);
+                }
             }
         }
     }
@@ -81,17 +89,26 @@ pub async fn run(pusher: Arc<Pusher>, target: Target, load: &Load, tally: &Arc<T
 }
 
 impl Sent {
-    fn take(&mut self, number: u32, latency: Duration, reply: Result<PushReply, Error>, tally: &Tally) {
+    fn take(
+        &mut self,
+        number: u32,
+        latency: Duration,
+        reply: Result<PushReply, Error>,
+        tally: &Tally,
+    ) -> Option<Receipt> {
         match reply {
             Ok(reply) => {
                 tally.accepted(number);
                 record(&mut self.replies, latency);
+                let receipt = reply.receipt.unwrap_or_default();
                 self.accepted += 1;
-                self.incomplete += u64::from(!reply.receipt.unwrap_or_default().complete);
+                self.incomplete += u64::from(!receipt.complete);
+                Some(receipt)
             }
             Err(error) => {
                 self.failed += 1;
                 self.error.get_or_insert_with(|| error.to_string());
+                None
             }
         }
     }
