@@ -2,15 +2,15 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`rpc`] | ControllerService: each method, its limits and answers |
-//! | [`report`] | what nodes report: order, slices, versions, answers |
-//! | [`admission`] | joins: rejoin without SQL, else transactions that joins share |
-//! | [`seats`] | leaves, releases after the grace, the audit, empty rooms |
-//! | [`cards`], [`notify`] | cards of rooms and who has to hear of them |
-//! | [`sweep`] | nodes that died |
-//! | [`kick`] | orders to nodes about sessions |
-//! | [`select`] | the choice of a node for a client |
-//! | [`watch`] | health of the stores, gauges |
+//! | `rpc` | ControllerService: each method, its limits and answers |
+//! | `report` | what nodes report: order, slices, versions, answers |
+//! | `admission` | joins: rejoin without SQL, else transactions that joins share |
+//! | `seats` | leaves, releases after the grace, the audit, empty rooms |
+//! | `cards`, `notify` | cards of rooms and who has to hear of them |
+//! | `sweep` | nodes that died |
+//! | `kick` | orders to nodes about sessions |
+//! | `select` | the choice of a node for a client |
+//! | `watch` | health of the stores, gauges |
 //!
 //! Any number of controllers work on the same stores; none is special, and every step is safe to race.
 
