@@ -85,10 +85,10 @@ fn load(arguments: &Arguments) -> Result<Config, String> {
 async fn serve(options: Options) -> Result<(), String> {
     let mut end = end_signal()?;
     let data = if options.is_ephemeral {
-        "in memory (--ephemeral)".to_owned()
+        "in memory".to_owned()
     } else {
         let path = &options.config.database.path;
-        std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+        format!("in {}", std::path::absolute(path).unwrap_or_else(|_| path.clone()).display())
     };
     let starting = Platform::start(options);
     let mut platform = tokio::select! {

@@ -12,6 +12,9 @@ use crate::{
     ports::node_config,
 };
 
+/// In the folder `database.path`.
+const DATABASE_FILE: &str = "roomcast.db";
+
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -134,9 +137,9 @@ impl Platform {
 }
 
 async fn open_rooms(config: &Config, is_ephemeral: bool) -> Result<SqliteRooms, StartError> {
-    let path = &config.database.path;
-    let opened = if is_ephemeral { SqliteRooms::ephemeral().await } else { SqliteRooms::open(path).await };
-    opened.map_err(|source| StartError::Rooms { path: path.display().to_string(), source })
+    let file = config.database.path.join(DATABASE_FILE);
+    let opened = if is_ephemeral { SqliteRooms::ephemeral().await } else { SqliteRooms::open(&file).await };
+    opened.map_err(|source| StartError::Rooms { path: config.database.path.display().to_string(), source })
 }
 
 async fn start_nodes(

@@ -1,5 +1,7 @@
 //! The program as a user starts it: what it prints, how it ends, and what it says when it cannot run.
 
+#![allow(clippy::unwrap_used, reason = "a test: its panics are verdicts")]
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
@@ -77,7 +79,11 @@ impl Running {
         let mut text = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         while !text.contains("Ctrl-C stops everything") {
-            assert!(lines.read_line(&mut text).unwrap() > 0, "it ended: {text}");
+            if lines.read_line(&mut text).unwrap() == 0 {
+                let mut why = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+                panic!("it ended: {text}{why}");
+            }
         }
         Self { child, text }
     }

@@ -1,5 +1,7 @@
 //! The cluster ring: several services in one process, over real gRPC and WebSocket.
 
+#![allow(clippy::unwrap_used, reason = "tests: their panics are verdicts")]
+
 mod faults;
 mod pages;
 mod promise;

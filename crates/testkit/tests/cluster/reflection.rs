@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use roomcast_testkit::Cluster;
 use tonic::transport::{Channel, Endpoint};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 macro_rules! services {
     ($version:ident, $channel:expr) => {{
