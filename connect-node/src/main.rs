@@ -1,11 +1,11 @@
-//! The connect-node as a process of its own: arguments, configuration, run.
+//! The `connect-node` program: arguments, configuration, run.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use roomcast_runtime::{
-    Config,
-    config::{Layers, Program},
+    cli::{ConfigFlags, NO_SHARED_REGISTRY, end},
+    config::Program,
     logging,
 };
 
@@ -13,55 +13,16 @@ use roomcast_runtime::{
 #[derive(Debug, Parser)]
 #[command(name = "connect-node", version)]
 struct Arguments {
-    /// YAML file laid over the defaults.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Sets any key, for example --set connect_node.http_port=8090. May be repeated.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
-    /// Says whether the configuration is valid, and ends.
-    #[arg(long)]
-    check_config: bool,
-    /// Prints the configuration in force, and ends.
-    #[arg(long)]
-    print_config: bool,
+    #[command(flatten)]
+    config: ConfigFlags,
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(line) => {
-            eprintln!("connect-node: {line}");
-            ExitCode::FAILURE
-        }
-    }
+    end("connect-node", run(&Arguments::parse()))
 }
 
-#[allow(clippy::print_stdout, reason = "what a user asked to see")]
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let config = load(arguments)?;
-    if arguments.check_config {
-        println!("The configuration is valid.");
-        return Ok(());
-    }
-    if arguments.print_config {
-        let text = serde_json::to_string_pretty(&config).map_err(|error| error.to_string())?;
-        println!("{text}");
-        return Ok(());
-    }
+    let Some(config) = arguments.config.load(Program::ConnectNode)? else { return Ok(()) };
     logging::init(&config.log);
-    Err("no registry is configured that other processes can reach; run `standalone` for all tiers in one process"
-        .to_owned())
-}
-
-fn load(arguments: &Arguments) -> Result<Config, String> {
-    let mut layers = Layers::default();
-    if let Some(path) = &arguments.config {
-        layers = layers.with_file(path).map_err(|error| error.to_string())?;
-    }
-    layers
-        .with_environment(std::env::vars())
-        .with_sets(arguments.sets.clone())
-        .load(Program::ConnectNode)
-        .map_err(|error| error.to_string())
+    Err(NO_SHARED_REGISTRY.to_owned())
 }

@@ -1,18 +1,14 @@
 //! The `standalone` program: the whole platform in one process.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use roomcast_runtime::{
-    Config,
-    config::{Layers, Program},
+    cli::{ConfigFlags, end},
+    config::Program,
     logging,
 };
 use standalone::{Options, Platform, ports::NODES_MAX};
-
-/// 10,000 sessions cost a third less resident memory with it than with the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Roomcast in one process: controller-manager, push-manager and connect-nodes on their usual ports.
 #[derive(Debug, Parser)]
@@ -24,43 +20,16 @@ struct Arguments {
     /// Keep rooms in memory only; nothing is written.
     #[arg(long)]
     ephemeral: bool,
-    /// YAML file laid over the defaults.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Sets any key, for example --set room.default_max_users=1000. May be repeated.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
-    /// Says whether the configuration is valid, and ends.
-    #[arg(long)]
-    check_config: bool,
-    /// Prints the configuration in force, and ends.
-    #[arg(long)]
-    print_config: bool,
+    #[command(flatten)]
+    config: ConfigFlags,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(line) => {
-            eprintln!("standalone: {line}");
-            ExitCode::FAILURE
-        }
-    }
+    end("standalone", run(&Arguments::parse()))
 }
 
-#[allow(clippy::print_stdout, reason = "what a user asked to see")]
-fn run(arguments: Arguments) -> Result<(), String> {
-    let config = load(&arguments)?;
-    if arguments.check_config {
-        println!("The configuration is valid.");
-        return Ok(());
-    }
-    if arguments.print_config {
-        let text = serde_saphyr::to_string(&config).map_err(|error| error.to_string())?;
-        println!("{}", text.trim_end());
-        return Ok(());
-    }
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let Some(config) = arguments.config.load(Program::Standalone)? else { return Ok(()) };
     logging::init(&config.log);
     let options = Options { config, nodes: arguments.nodes, is_ephemeral: arguments.ephemeral };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -68,18 +37,6 @@ fn run(arguments: Arguments) -> Result<(), String> {
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(serve(options))
-}
-
-fn load(arguments: &Arguments) -> Result<Config, String> {
-    let mut layers = Layers::default();
-    if let Some(path) = &arguments.config {
-        layers = layers.with_file(path).map_err(|error| error.to_string())?;
-    }
-    layers
-        .with_environment(std::env::vars())
-        .with_sets(arguments.sets.clone())
-        .load(Program::Standalone)
-        .map_err(|error| error.to_string())
 }
 
 async fn serve(options: Options) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! What every service needs around its own work: configuration, listening, telemetry, back-off.
 
 pub mod backoff;
+pub mod cli;
 pub mod config;
 pub mod listen;
 pub mod logging;

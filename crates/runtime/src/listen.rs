@@ -33,14 +33,16 @@ pub struct BindError {
 
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program holds the port".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            "another program holds the port, or a connection that ended within the last minute".to_owned()
+        }
         _ => error.to_string(),
     }
 }
 
 fn advice(error: &io::Error, key: &str) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("stop that program or set {key} to a free port"),
+        io::ErrorKind::AddrInUse => format!("stop that program, wait, or set {key} to a free port"),
         io::ErrorKind::AddrNotAvailable => "set network.bind to an address of this machine".to_owned(),
         _ => format!("set {key} or network.bind"),
     }
