@@ -1,3 +1,5 @@
+//! What a subscriber remembers of its rooms over joins, losses and answers that come late.
+
 use super::*;
 
 struct World {
