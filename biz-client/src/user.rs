@@ -49,13 +49,12 @@ fn describe(user: &UserNode) -> String {
     if user.sessions.is_empty() {
         return head;
     }
-    format!("{head}{}", sessions(&user.sessions, |session| session.node_id.clone(), "node"))
+    format!("{head}{}", sessions(&user.sessions))
 }
 
-/// A list of sessions with one column of the caller's choice.
-pub fn sessions(sessions: &[SessionInfo], extra: impl Fn(&SessionInfo) -> String, name: &str) -> String {
-    let rows = sessions.iter().map(|session| {
-        [session.session_id.clone(), session.client_id.clone(), session.user_name.clone(), extra(session)]
-    });
-    list(["session", "client", "name", name], rows)
+fn sessions(sessions: &[SessionInfo]) -> String {
+    let rows = sessions
+        .iter()
+        .map(|session| [session.session_id.clone(), session.client_id.clone(), session.node_id.clone()]);
+    list(["session", "client", "node"], rows)
 }

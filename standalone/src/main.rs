@@ -47,6 +47,12 @@ async fn serve(options: Options) -> Result<(), String> {
         let path = &options.config.database.path;
         format!("in {}", std::path::absolute(path).unwrap_or_else(|_| path.clone()).display())
     };
+    if !options.config.network.bind.is_loopback() {
+        tracing::warn!(
+            bind = %options.config.network.bind,
+            "other machines can reach this platform and nothing asks for credentials"
+        );
+    }
     let starting = Platform::start(options);
     let mut platform = tokio::select! {
         started = starting => started.map_err(|error| error.to_string())?,
