@@ -1,11 +1,20 @@
 #!/bin/sh
-# Installs what the tests use beside Rust, when it is missing: a browser with its driver, and node for the page's module.
+# Installs what the tests use beside Rust, when it is missing: etcd, MariaDB and Redis, which the tests start themselves;
+# a browser with its driver; and node for the page's module.
 set -eu
 
+# Servers live where only root looks by itself.
+PATH=$PATH:/usr/sbin:/sbin
 missing=""
-command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
-command -v chromedriver >/dev/null 2>&1 || missing="$missing chromium-driver"
-command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+need() { command -v "$1" >/dev/null 2>&1 || case " $missing " in *" $2 "*) ;; *) missing="$missing $2" ;; esac; }
+need etcd etcd-server
+need mariadbd mariadb-server
+need mariadb mariadb-client
+need redis-server redis-server
+need redis-cli redis-tools
+need chromium chromium
+need chromedriver chromium-driver
+need node nodejs
 [ -z "$missing" ] && exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -76,7 +76,7 @@ pub async fn start(deps: Deps) -> Result<Running, Error> {
         Acceptor::run(ports.http, mailboxes, load.clone(), shard_config, shard_metrics, end.clone());
     serving.spawn(named("the client port", acceptor));
 
-    let member = Member::join(registry, registration(&identity)?, config.registry.lease_ttl).await?;
+    let member = Member::join(registry, registration(&identity)?, config.etcd.lease_ttl).await?;
     meet(&hub, &managers, Instant::now() + config.connect_node.lane_wait).await;
     hub.set_life(State::Ready);
     member.set_state(State::Ready);

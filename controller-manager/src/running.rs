@@ -58,7 +58,7 @@ pub async fn start(deps: Deps) -> Result<Running, Error> {
         state: State::Starting,
     };
     let telemetry = Telemetry::new(SERVICE, id.as_str(), &config.telemetry);
-    let lease_ttl = config.registry.lease_ttl;
+    let lease_ttl = config.etcd.lease_ttl;
     let controller = Controller::new(id, config, &registry, (rooms, presence), telemetry);
     let controller = Arc::new(controller);
     let end = CancellationToken::new();

@@ -109,7 +109,7 @@ pub async fn start(deps: Deps) -> Result<Running, Error> {
         incarnation,
         state: State::Starting,
     };
-    let member = Member::join(registry, registration, config.registry.lease_ttl).await?;
+    let member = Member::join(registry, registration, config.etcd.lease_ttl).await?;
     // Write, then read: a node that registers after this list finds us in its own.
     if !fleet.meet(MEET).await {
         return Err(Error::Unlisted);

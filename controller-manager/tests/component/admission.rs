@@ -44,10 +44,10 @@ async fn joins_that_wait_together_share_transactions() {
     let world = World::new(&["room.default_max_users=1000", "server.join_batch_max=100"]).await;
     let node = FakeNode::start(&world, 0, "node").await;
     let sessions = node.open_all((0..1_000).map(|number| format!("user-{number}"))).await;
-    let before = world.rooms.transactions_total();
+    let before = world.rooms.counters().transactions;
     let joins: Vec<_> = sessions.into_iter().map(|session| (session, "room".to_owned())).collect();
     assert!(node.join_all(&joins).await.iter().all(is_joined));
-    let transactions = world.rooms.transactions_total() - before;
+    let transactions = world.rooms.counters().transactions - before;
     assert!(transactions < 40, "{transactions} transactions for 1000 joins");
 }
 
@@ -59,10 +59,10 @@ async fn joining_again_needs_no_transaction() {
     let (second, _) = node.open("user", "c2", 2).await;
     let joined = node.join(first, "room").await.unwrap();
     assert_eq!((joined.members, joined.card.clone().unwrap().max_users), (1, 100));
-    let before = world.rooms.transactions_total();
+    let before = world.rooms.counters().transactions;
     assert_eq!(node.join(second, "room").await.unwrap(), joined);
     assert_eq!(node.join(first, "room").await.unwrap(), joined);
-    assert_eq!(world.rooms.transactions_total(), before);
+    assert_eq!(world.rooms.counters().transactions, before);
 }
 
 #[tokio::test]

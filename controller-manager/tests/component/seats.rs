@@ -70,13 +70,13 @@ async fn a_whole_room_that_went_away_is_released_in_few_transactions() {
     for session in &sessions {
         node.close(*session).await;
     }
-    let before = world.rooms.transactions_total();
+    let before = world.rooms.counters().transactions;
     world.presence.advance(PAST_THE_GRACE);
     eventually("every seat is released", || async {
         world.rooms.room(&room()).await.unwrap().is_none_or(|row| row.members == 0)
     })
     .await;
-    let transactions = world.rooms.transactions_total() - before;
+    let transactions = world.rooms.counters().transactions - before;
     assert!(transactions < 20, "{transactions} transactions for 1500 seats");
 }
 

@@ -2,14 +2,19 @@
 
 mod layers;
 mod model;
+mod secret;
+mod stores;
+mod targets;
 mod units;
 mod validate;
 
 pub use layers::{EMBEDDED, Layers, Program};
 pub use model::{
-    Config, ConnectNode, Database, Limits, Log, LogFormat, Network, OtlpProtocol, PushManager, Registry,
-    Room, Server, Telemetry,
+    Config, ConnectNode, Limits, Log, LogFormat, Network, OtlpProtocol, PushManager, Room, Server, Telemetry,
 };
+pub use secret::{Secret, SecretUrl};
+pub use stores::{Database, DatabaseTls, Etcd, Redis, RedisMode};
+pub use targets::{DatabaseTarget, EtcdServers, EtcdTarget, MysqlTarget, RedisServer, RedisTarget};
 pub use units::ByteCount;
 
 /// Everything wrong with a configuration, each problem with the path of its key.

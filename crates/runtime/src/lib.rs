@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod cli;
 pub mod config;
+pub mod gate;
 pub mod listen;
 pub mod logging;
 pub mod telemetry;
@@ -10,6 +11,7 @@ pub mod trace;
 
 pub use backoff::Backoff;
 pub use config::Config;
+pub use gate::{Gate, GateSettings, Refused};
 pub use listen::{BindError, Bound, bind, serve};
 pub use telemetry::Telemetry;
 pub use trace::{Span, Tracing};

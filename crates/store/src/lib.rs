@@ -4,12 +4,14 @@
 //! backend only has to be plugged in.
 
 pub mod conformance;
+pub mod counters;
 pub mod error;
 pub mod memory;
 pub mod presence;
 pub mod rooms;
 pub mod sqlite;
 
+pub use counters::Counters;
 pub use error::{Error, ErrorKind, Result};
 pub use memory::MemoryPresence;
 pub use presence::Presence;

@@ -12,7 +12,7 @@ use roomcast_types::{
     ClientId, Incarnation, NodeId, RoomCard, RoomId, SessionId, SessionPolicy, StoreTime, UserId,
 };
 
-use crate::error::Result;
+use crate::{counters::Counters, error::Result};
 
 /// Report slices of a node.
 pub const SLICES: usize = 64;
@@ -210,4 +210,9 @@ pub trait Presence: Send + Sync + 'static {
     /// A number that changes when this memory lost its content (a flush, a restart): who remembers another one audits
     /// the seats.
     async fn generation(&self) -> Result<u64>;
+
+    /// What this handle has counted.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use roomcast_types::{Membership, RoomCard, RoomId, StoreTime, UserId};
 
-use crate::error::Result;
+use crate::{counters::Counters, error::Result};
 
 /// A room as the record knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,4 +139,7 @@ pub trait Rooms: Send + Sync + 'static {
 
     /// Whether the backend answers.
     async fn ping(&self) -> Result<()>;
+
+    /// What this handle has counted.
+    fn counters(&self) -> Counters;
 }

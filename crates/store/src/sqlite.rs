@@ -19,6 +19,7 @@ use tokio::sync::MutexGuard;
 
 use self::{connection::Connections, fault::failed};
 use crate::{
+    counters::Counters,
     error::{Error, Result},
     rooms::{Admission, NewRoom, RoomChange, RoomRow, RoomTotals, Rooms, SeatRequest, SeatRow},
 };
@@ -48,11 +49,6 @@ impl SqliteRooms {
 
     fn over(connections: Connections) -> Self {
         Self { connections, transactions: AtomicU64::new(0), is_available: AtomicBool::new(true) }
-    }
-
-    /// Write transactions begun since this handle was opened.
-    pub fn transactions_total(&self) -> u64 {
-        self.transactions.load(Ordering::Relaxed)
     }
 
     /// For tests: while `false`, every call answers `Unavailable` and changes nothing.
@@ -159,5 +155,9 @@ impl Rooms for SqliteRooms {
 
     async fn ping(&self) -> Result<()> {
         connection::check_version(&mut *self.reader().await?).await
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { transactions: self.transactions.load(Ordering::Relaxed), ..Counters::default() }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, SecretUrl};
 
 /// `config.yaml` as it was when this was built: the default of every key.
 pub const EMBEDDED: &str = include_str!("../../../../config.yaml");
@@ -83,8 +83,11 @@ impl Layers {
         if !problems.is_empty() {
             return Err(ConfigError { problems });
         }
-        let config: Config = serde_path_to_error::deserialize(merged)
+        let mut config: Config = serde_path_to_error::deserialize(merged)
             .map_err(|error| ConfigError::one(format!("{}: {}", error.path(), error.inner())))?;
+        if program == Program::Standalone {
+            config.embed_stores();
+        }
         config.validate()?;
         Ok(config)
     }
@@ -98,35 +101,58 @@ impl Default for Config {
     }
 }
 
-fn names(program: Program) -> &'static [(&'static str, &'static str)] {
-    match program {
+impl Config {
+    /// Stores that nothing else was said of are this process's own.
+    fn embed_stores(&mut self) {
+        if self.database.url.is_empty() {
+            self.database.url = SecretUrl::new(format!("sqlite:{}", self.database.path.display()));
+        }
+        for url in [&mut self.redis.url, &mut self.etcd.url] {
+            if url.is_empty() {
+                *url = SecretUrl::new("memory:");
+            }
+        }
+    }
+}
+
+/// Variables that mean the same key for every program.
+const COMMON: &[(&str, &str)] = &[
+    ("BIND", "network.bind"),
+    ("ALLOW_INSECURE", "network.allow_insecure"),
+    ("ADVERTISE_HOST", "network.advertise_host"),
+    ("DATABASE_URL", "database.url"),
+    ("DB_HOST", "database.host"),
+    ("DB_PORT", "database.port"),
+    ("DB_USER", "database.user"),
+    ("DB_PASSWORD", "database.password"),
+    ("DB_PASSWORD_FILE", "database.password_file"),
+    ("DB_NAME", "database.dbname"),
+    ("REDIS_URL", "redis.url"),
+    ("REDIS_ADDR", "redis.addr"),
+    ("REDIS_PASSWORD", "redis.password"),
+    ("REDIS_PASSWORD_FILE", "redis.password_file"),
+    ("ETCD_URL", "etcd.url"),
+    ("ETCD_ENDPOINTS", "etcd.endpoints"),
+    ("ETCD_PASSWORD", "etcd.password"),
+    ("ETCD_PASSWORD_FILE", "etcd.password_file"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("RUST_LOG", "log.level"),
+];
+
+fn names(program: Program) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    let own: &[(&str, &str)] = match program {
         Program::Controller => &[
-            ("BIND", "network.bind"),
-            ("ALLOW_INSECURE", "network.allow_insecure"),
-            ("ADVERTISE_HOST", "network.advertise_host"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
-            ("RUST_LOG", "log.level"),
             ("CONTROLLER_ID", "server.id"),
             ("GRPC_PORT", "server.port"),
             ("METRICS_PORT", "server.metrics_port"),
         ],
         Program::PushManager => &[
-            ("BIND", "network.bind"),
-            ("ALLOW_INSECURE", "network.allow_insecure"),
-            ("ADVERTISE_HOST", "network.advertise_host"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
-            ("RUST_LOG", "log.level"),
             ("MANAGER_ID", "push_manager.id"),
             ("GRPC_PORT", "push_manager.port"),
             ("METRICS_PORT", "push_manager.metrics_port"),
             ("CONTROLLER_ADDRESS", "push_manager.controller_address"),
         ],
         Program::ConnectNode => &[
-            ("BIND", "network.bind"),
-            ("ALLOW_INSECURE", "network.allow_insecure"),
-            ("ADVERTISE_HOST", "network.advertise_host"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
-            ("RUST_LOG", "log.level"),
             ("NODE_ID", "connect_node.id"),
             ("GRPC_PORT", "connect_node.grpc_port"),
             ("HTTP_PORT", "connect_node.http_port"),
@@ -134,14 +160,9 @@ fn names(program: Program) -> &'static [(&'static str, &'static str)] {
             ("PUBLIC_WS_URL", "connect_node.public_ws_url"),
             ("CONTROLLER_ADDRESS", "connect_node.controller_address"),
         ],
-        Program::Standalone => &[
-            ("BIND", "network.bind"),
-            ("ALLOW_INSECURE", "network.allow_insecure"),
-            ("ADVERTISE_HOST", "network.advertise_host"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
-            ("RUST_LOG", "log.level"),
-        ],
-    }
+        Program::Standalone => &[],
+    };
+    COMMON.iter().chain(own)
 }
 
 fn parse_yaml(name: &str, text: &str) -> Result<Value, ConfigError> {
@@ -234,8 +255,7 @@ mod tests {
 
     #[test]
     fn the_embedded_file_is_complete_and_valid() {
-        let config = Config::default();
-        config.validate().unwrap();
+        let config = Layers::default().load(Program::Controller).unwrap();
         let shown = serde_json::to_value(&config).unwrap();
         let written = parse_yaml("config.yaml", EMBEDDED).unwrap();
         assert_eq!(shown, written, "what is read prints as it was written");

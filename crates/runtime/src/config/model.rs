@@ -1,4 +1,4 @@
-//! The sections of `config.yaml` as types. What each key means, its unit and default stand in that file.
+//! The sections of `config.yaml` as types, except those of the stores. What each key means, its unit and default stand in that file.
 
 #![allow(missing_docs, reason = "config.yaml documents every key once")]
 
@@ -7,14 +7,18 @@ use std::{net::IpAddr, time::Duration};
 use roomcast_types::SessionPolicy;
 use serde::{Deserialize, Serialize};
 
-use super::units::{ByteCount, duration};
+use super::{
+    stores::{Database, Etcd, Redis},
+    units::{ByteCount, duration},
+};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub network: Network,
     pub database: Database,
-    pub registry: Registry,
+    pub redis: Redis,
+    pub etcd: Etcd,
     pub server: Server,
     pub room: Room,
     pub push_manager: PushManager,
@@ -41,19 +45,6 @@ impl Network {
             (true, IpAddr::V4(ip)) => ip.to_string(),
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    pub path: std::path::PathBuf,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Registry {
-    #[serde(with = "duration")]
-    pub lease_ttl: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         self.check_network(&mut problems);
+        self.check_stores(&mut problems);
         self.check_controller(&mut problems);
         self.check_push_manager(&mut problems);
         self.check_node(&mut problems);
@@ -35,6 +36,18 @@ impl Config {
         }
     }
 
+    fn check_stores(&self, problems: &mut Vec<String>) {
+        problems.extend(self.database.target().err());
+        problems.extend(self.redis.target().err());
+        problems.extend(self.etcd.target().err());
+        at_least(problems, "database.connections_max", self.database.connections_max as usize, 1);
+        let least = Duration::from_millis(10);
+        no_shorter(problems, "database.pool_timeout", self.database.pool_timeout, least);
+        no_shorter(problems, "database.statement_timeout", self.database.statement_timeout, least);
+        no_shorter(problems, "redis.timeout", self.redis.timeout, least);
+        no_shorter(problems, "etcd.lease_ttl", self.etcd.lease_ttl, Duration::from_secs(2));
+    }
+
     fn check_controller(&self, problems: &mut Vec<String>) {
         id(problems, "server.id", &self.server.id);
         at_least(problems, "server.join_batch_max", self.server.join_batch_max, 1);
@@ -46,7 +59,6 @@ impl Config {
                 MAX_USERS_BOUNDS.end()
             ));
         }
-        no_shorter(problems, "registry.lease_ttl", self.registry.lease_ttl, Duration::from_secs(2));
     }
 
     fn check_push_manager(&self, problems: &mut Vec<String>) {
