@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roomcast_store::Error as StoreError;
-use roomcast_types::{RoomId, StoreTime};
+use roomcast_types::StoreTime;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::controller::Controller;
@@ -29,20 +29,13 @@ pub(crate) async fn remove_empty_rooms(controller: &Controller) {
 
 async fn remove_some(controller: &Controller, before: StoreTime) -> Result<(), StoreError> {
     for room in controller.rooms.empty_rooms(before, AT_ONCE).await? {
+        let Some(row) = controller.rooms.room(&room).await? else { continue };
         if controller.rooms.delete_if_empty(&room, before).await? {
             controller.metrics.rooms_removed.increment(1);
-            forget(controller, &room).await?;
+            // A change that came in between raised the version by one; a room created anew starts two above.
+            controller.presence.forget_room(&room, row.card.version + 1).await?;
             tracing::info!(room_id = %room, "a room that stayed empty was removed");
         }
-    }
-    Ok(())
-}
-
-/// What presence holds of a removed room goes, unless a join has created the room anew already.
-async fn forget(controller: &Controller, room: &RoomId) -> Result<(), StoreError> {
-    let (sessions, _) = controller.presence.online_counts(room).await?;
-    if sessions == 0 && controller.rooms.room(room).await?.is_none() {
-        return controller.presence.forget_room(room).await;
     }
     Ok(())
 }

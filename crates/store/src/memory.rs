@@ -183,8 +183,8 @@ impl Presence for MemoryPresence {
         Ok(())
     }
 
-    async fn forget_room(&self, room: &RoomId) -> Result<()> {
-        self.rooms()?.forget(room);
+    async fn forget_room(&self, room: &RoomId, version: u64) -> Result<()> {
+        self.rooms()?.forget_up_to(room, version);
         Ok(())
     }
 

@@ -177,8 +177,9 @@ pub trait Presence: Send + Sync + 'static {
     /// above `version` is known: the room was created anew meanwhile.
     async fn bury(&self, room: &RoomId, version: u64, ttl: Duration) -> Result<()>;
 
-    /// Forgets the room's card and presence; a burial stays.
-    async fn forget_room(&self, room: &RoomId) -> Result<()>;
+    /// Forgets the room's card and presence; a burial stays. Changes nothing when a card above `version` is known:
+    /// the room was created anew meanwhile.
+    async fn forget_room(&self, room: &RoomId, version: u64) -> Result<()>;
 
     // ---- indexes ----
 

@@ -79,6 +79,7 @@ suite! {
         a_burial_ends
         a_late_burial_spares_a_room_created_anew
         a_forgotten_room_is_unknown
+        a_late_forgetting_spares_a_room_created_anew
         nothing_is_known_of_a_life_that_never_reported
         slice_versions_never_go_down
         lives_of_a_node_have_their_own_index

@@ -183,8 +183,7 @@ impl Rooms {
     /// A card above `version` belongs to a room that was created anew meanwhile: it stays.
     pub(super) fn bury(&mut self, room: &RoomId, version: u64, now: StoreTime, ttl: Duration) {
         self.drop_ended_burials(now);
-        let known = self.rooms.get(room).and_then(|found| found.card.as_ref());
-        if known.is_some_and(|(card, _)| card.version > version) {
+        if self.is_above(room, version) {
             return;
         }
         self.forget(room);
@@ -194,7 +193,19 @@ impl Rooms {
         self.burials_by_end.insert((until, room.clone()));
     }
 
-    pub(super) fn forget(&mut self, room: &RoomId) {
+    /// A card above `version` stays, with its room's presence.
+    pub(super) fn forget_up_to(&mut self, room: &RoomId, version: u64) {
+        if !self.is_above(room, version) {
+            self.forget(room);
+        }
+    }
+
+    fn is_above(&self, room: &RoomId, version: u64) -> bool {
+        let known = self.rooms.get(room).and_then(|found| found.card.as_ref());
+        known.is_some_and(|(card, _)| card.version > version)
+    }
+
+    fn forget(&mut self, room: &RoomId) {
         let Some(found) = self.rooms.remove(room) else { return };
         for (user, absence) in found.absent {
             if let Some(due) = absence.due {

@@ -91,7 +91,7 @@ pub async fn a_forgotten_room_is_unknown(memory: &Memory) {
     presence.put_card(&card("r", 3), 1).await.unwrap();
     presence.enter(&id, &ann, SessionId::random()).await.unwrap();
     presence.mark_absent(&id, &user("bob"), at(1), Some(at(2))).await.unwrap();
-    presence.forget_room(&id).await.unwrap();
+    presence.forget_room(&id, 3).await.unwrap();
     assert_eq!(presence.card(&id).await.unwrap(), CardEntry::Unknown);
     assert_eq!(presence.occupancy(&id).await.unwrap(), Occupancy::default());
     assert_eq!(presence.due_absences(at(1_000), 10).await.unwrap(), []);
@@ -99,4 +99,14 @@ pub async fn a_forgotten_room_is_unknown(memory: &Memory) {
     presence.put_card(&card("r", 1), 1).await.unwrap();
     let known = CardEntry::Known { card: card("r", 1), members: 1 };
     assert_eq!(presence.card(&id).await.unwrap(), known);
+}
+
+pub async fn a_late_forgetting_spares_a_room_created_anew(memory: &Memory) {
+    let (presence, id, ann) = (&memory.presence, room("r"), user("ann"));
+    presence.put_card(&card("r", 5), 1).await.unwrap();
+    presence.enter(&id, &ann, SessionId::random()).await.unwrap();
+    presence.forget_room(&id, 4).await.unwrap();
+    let known = CardEntry::Known { card: card("r", 5), members: 1 };
+    assert_eq!(presence.card(&id).await.unwrap(), known);
+    assert!(presence.rejoin(&id, &ann, SessionId::random()).await.unwrap());
 }
