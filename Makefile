@@ -1,14 +1,30 @@
-# make run    the whole platform in one process, with three nodes
-# make test   everything that must hold; installs the Debian packages it needs when they are missing
-# make check  formatting and lints
+# make run             the whole platform in one process, with three nodes
+# make cluster         the platform as separate processes on etcd, MariaDB and Redis of its own; NODES=5 for more nodes
+# make cluster-status  what of it runs
+# make cluster-stop    ends it
+# make test            everything that must hold
+# make check           formatting and lints
+#
+# cluster and test install the Debian packages they need when they are missing.
 
 CARGO ?= cargo
 NODES ?= 3
 
-.PHONY: run test check test-packages
+.PHONY: run cluster cluster-status cluster-stop test check test-packages
 
 run:
 	$(CARGO) run --release -p standalone -- --nodes $(NODES)
+
+cluster:
+	scripts/packages.sh servers
+	$(CARGO) build --release -p controller-manager -p push-manager -p connect-node -p biz-client
+	NODES=$(NODES) scripts/cluster.sh start
+
+cluster-status:
+	@scripts/cluster.sh status
+
+cluster-stop:
+	@scripts/cluster.sh stop
 
 test: test-packages check
 	$(CARGO) test --workspace
@@ -19,4 +35,4 @@ check:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 test-packages:
-	scripts/test-packages.sh
+	scripts/packages.sh tests
