@@ -3,14 +3,18 @@
 mod call;
 pub mod conformance;
 pub mod error;
+pub mod etcd;
 pub mod member;
 pub mod memory;
+mod open;
 pub mod registration;
 pub mod roster;
 
 pub use error::{Error, Result};
+pub use etcd::EtcdRegistry;
 pub use member::Member;
 pub use memory::MemoryRegistry;
+pub use open::{OpenError, open};
 pub use registration::{Registration, Role, State};
 pub use roster::{Listing, Roster};
 
