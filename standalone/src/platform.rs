@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use roomcast_registry::{MemoryRegistry, Registry};
 use roomcast_runtime::Config;
-use roomcast_store::{MemoryPresence, SqliteRooms};
+use roomcast_store::{MemoryPresence, SqliteRooms, open::DATABASE_FILE};
 use tokio::task::JoinSet;
 
 use crate::{
     host::{HostError, Hosted},
     ports::node_config,
 };
-
-/// In the folder `database.path`.
-const DATABASE_FILE: &str = "roomcast.db";
 
 /// What to start.
 #[derive(Debug, Clone)]

@@ -3,17 +3,23 @@
 //! Each trait has one conformance suite in [`conformance`], written against the trait alone, so that a further
 //! backend only has to be plugged in.
 
+mod admission;
 pub mod conformance;
 pub mod counters;
 pub mod error;
 pub mod memory;
+pub mod mysql;
+pub mod open;
 pub mod presence;
 pub mod rooms;
+mod sql;
 pub mod sqlite;
 
 pub use counters::Counters;
 pub use error::{Error, ErrorKind, Result};
 pub use memory::MemoryPresence;
+pub use mysql::MysqlRooms;
+pub use open::{Migrated, migrate, open_rooms};
 pub use presence::Presence;
 pub use rooms::Rooms;
 pub use sqlite::SqliteRooms;

@@ -21,7 +21,9 @@ use self::{connection::Connections, fault::failed};
 use crate::{
     counters::Counters,
     error::{Error, Result},
+    open::Migrated,
     rooms::{Admission, NewRoom, RoomChange, RoomRow, RoomTotals, Rooms, SeatRequest, SeatRow},
+    sql::SCHEMA_VERSION,
 };
 
 /// The record in one SQLite database. One connection writes, so that writers queue in order instead of starving each
@@ -45,6 +47,13 @@ impl SqliteRooms {
     /// A database in memory that ends with this value.
     pub async fn ephemeral() -> Result<Self> {
         Ok(Self::over(Connections::memory().await?))
+    }
+
+    /// [`open`](Self::open) creates what is missing; this says whether anything was.
+    pub(crate) async fn migrate(path: &Path) -> Result<Migrated> {
+        let is_new = !path.exists();
+        Self::open(path).await?;
+        Ok(Migrated { version: SCHEMA_VERSION, is_new })
     }
 
     fn over(connections: Connections) -> Self {

@@ -1,8 +1,6 @@
 //! Admission: gives seats in one room, one transaction for all requests that came together.
 
-use std::collections::HashMap;
-
-use roomcast_types::{RoomId, StoreTime, UserId};
+use roomcast_types::{RoomId, StoreTime};
 use sqlx::SqliteConnection;
 
 use super::{
@@ -13,6 +11,7 @@ use super::{
     seat,
 };
 use crate::{
+    admission::decide,
     error::{Error, Result},
     rooms::{Admission, NewRoom, RoomRow, SeatRequest},
 };
@@ -80,36 +79,6 @@ async fn lock(connection: &mut SqliteConnection, room: &RoomId) -> Result<Option
         Some(found) => Ok(Some((row::room(&found)?, unsigned(&found, "seat_version")?))),
         None => Ok(None),
     }
-}
-
-struct Decision<'a> {
-    /// One per request.
-    admitted: Vec<bool>,
-    /// (user, name) of those who hold a seat now, each once.
-    seats: Vec<(&'a str, &'a str)>,
-    /// How many of them took it now.
-    new_seats: u64,
-}
-
-fn decide<'a>(requests: &'a [SeatRequest], holders: &HashMap<UserId, u64>, room: &RoomRow) -> Decision<'a> {
-    let free = u64::from(room.card.max_users).saturating_sub(room.members);
-    let mut answers: HashMap<&str, bool> = HashMap::with_capacity(requests.len());
-    let mut decision =
-        Decision { admitted: Vec::with_capacity(requests.len()), seats: Vec::new(), new_seats: 0 };
-    for request in requests {
-        let user = request.user_id.as_str();
-        let is_admitted = *answers.entry(user).or_insert_with(|| {
-            let is_holder = holders.contains_key(user);
-            let is_admitted = is_holder || decision.new_seats < free;
-            if is_admitted {
-                decision.seats.push((user, &request.user_name));
-                decision.new_seats += u64::from(!is_holder);
-            }
-            is_admitted
-        });
-        decision.admitted.push(is_admitted);
-    }
-    decision
 }
 
 /// A holder keeps when it took its seat, and its name when none is given.

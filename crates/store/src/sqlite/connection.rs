@@ -13,10 +13,12 @@ use sqlx::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::fault::{BACKEND, failed, wrap};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sql::SCHEMA_VERSION,
+};
 
 const SCHEMA: &str = include_str!("../schema.sqlite.sql");
-const SCHEMA_VERSION: i64 = 1;
 
 /// How long SQLite itself waits for another handle's write lock: far above one transaction, and short enough that an
 /// answer comes while somebody still waits for it.

@@ -5,11 +5,12 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     fault::failed,
-    row::{self, membership_word, room_columns, unsigned},
+    row::{self, room_columns, unsigned},
 };
 use crate::{
     error::Result,
     rooms::{NewRoom, RoomChange, RoomRow, RoomTotals},
+    sql::membership_word,
 };
 
 /// `None` when the room is there already. Both versions start above those of every room deleted so far.

@@ -7,6 +7,7 @@ use super::fault::{failed, unreadable};
 use crate::{
     error::Result,
     rooms::{RoomRow, SeatRow},
+    sql,
 };
 
 /// Columns that [`room`] reads.
@@ -67,19 +68,9 @@ where
     row.try_get(name).map_err(failed("read a row"))
 }
 
-pub(super) fn membership_word(membership: Membership) -> &'static str {
-    match membership {
-        Membership::Follow => "FOLLOW",
-        Membership::Durable => "DURABLE",
-    }
-}
-
 fn parse_membership(word: &str) -> Result<Membership> {
-    match word {
-        "FOLLOW" => Ok(Membership::Follow),
-        "DURABLE" => Ok(Membership::Durable),
-        other => Err(unreadable("read a membership", format!("{other:?} is not a membership"))),
-    }
+    sql::parse_membership(word)
+        .ok_or_else(|| unreadable("read a membership", format!("{word:?} is not a membership")))
 }
 
 /// Values as one parameter: a batch of any size is the same statement, and stays prepared.

@@ -1,0 +1,75 @@
+//! Rows as MySQL gives them, and the ids and versions in them.
+
+use roomcast_types::{Membership, RoomCard, RoomId, RoomState, StoreTime, UserId};
+use sqlx::{Row, mysql::MySqlRow};
+
+use super::fault::unreadable;
+use crate::{
+    error::Result,
+    rooms::{RoomRow, SeatRow},
+    sql,
+};
+
+/// Columns that [`room`] reads.
+macro_rules! room_columns {
+    () => {
+        "room_id, card_version, membership, max_users, members, is_auto_created, created_at, empty_since"
+    };
+}
+pub(super) use room_columns;
+
+pub(super) fn room(row: &MySqlRow) -> Result<RoomRow> {
+    Ok(RoomRow {
+        card: RoomCard {
+            room_id: room_id(row)?,
+            version: unsigned(row, "card_version")?,
+            state: RoomState::Active,
+            membership: parse_membership(text(row, "membership")?)?,
+            max_users: column(row, "max_users")?,
+        },
+        members: unsigned(row, "members")?,
+        is_auto_created: column(row, "is_auto_created")?,
+        created_at: StoreTime::from_millis(column(row, "created_at")?),
+        empty_since: column::<Option<i64>>(row, "empty_since")?.map(StoreTime::from_millis),
+    })
+}
+
+pub(super) fn seat(row: &MySqlRow) -> Result<SeatRow> {
+    Ok(SeatRow {
+        user_id: user_id(row)?,
+        user_name: text(row, "user_name")?.to_owned(),
+        joined_at: StoreTime::from_millis(column(row, "joined_at")?),
+        version: unsigned(row, "seat_version")?,
+    })
+}
+
+pub(super) fn room_id(row: &MySqlRow) -> Result<RoomId> {
+    RoomId::new(text(row, "room_id")?).map_err(|error| unreadable("read a room id", error))
+}
+
+pub(super) fn user_id(row: &MySqlRow) -> Result<UserId> {
+    UserId::new(text(row, "user_id")?).map_err(|error| unreadable("read a user id", error))
+}
+
+pub(super) fn unsigned(row: &MySqlRow, name: &'static str) -> Result<u64> {
+    let value: i64 = column(row, name)?;
+    u64::try_from(value).map_err(|error| unreadable(format!("read column {name}"), error))
+}
+
+/// Of a column of bytes or of characters, which come as UTF-8.
+fn text<'r>(row: &'r MySqlRow, name: &'static str) -> Result<&'r str> {
+    let bytes: &[u8] = column(row, name)?;
+    std::str::from_utf8(bytes).map_err(|error| unreadable(format!("read column {name}"), error))
+}
+
+fn column<'r, T>(row: &'r MySqlRow, name: &'static str) -> Result<T>
+where
+    T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
+{
+    row.try_get(name).map_err(|error| unreadable("read a row", error))
+}
+
+fn parse_membership(word: &str) -> Result<Membership> {
+    sql::parse_membership(word)
+        .ok_or_else(|| unreadable("read a membership", format!("{word:?} is not a membership")))
+}

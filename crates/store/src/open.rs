@@ -1,0 +1,46 @@
+//! Opens the store that a section of the configuration means.
+
+use std::sync::Arc;
+
+use roomcast_runtime::config::{Database, DatabaseTarget};
+
+use crate::{
+    error::{Error, Result},
+    mysql::MysqlRooms,
+    rooms::Rooms,
+    sqlite::SqliteRooms,
+};
+
+/// The SQLite file, in the folder that the configuration names.
+pub const DATABASE_FILE: &str = "roomcast.db";
+
+/// What a migration found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// Version of the tables now.
+    pub version: i64,
+    /// Whether there were no tables before.
+    pub is_new: bool,
+}
+
+/// The record of rooms. SQLite's file is opened, and created where missing; a MySQL server is not waited for: whether
+/// it answers and has the right tables is what [`Rooms::ping`] says.
+pub async fn open_rooms(section: &Database) -> Result<Arc<dyn Rooms>> {
+    Ok(match target(section)? {
+        DatabaseTarget::Sqlite { folder } => Arc::new(SqliteRooms::open(&folder.join(DATABASE_FILE)).await?),
+        DatabaseTarget::Mysql(target) => Arc::new(MysqlRooms::open(&target, section)?),
+    })
+}
+
+/// Creates the database and the tables where missing. Can be repeated, and may run several times at once; tables of
+/// another version are left alone and are an error.
+pub async fn migrate(section: &Database) -> Result<Migrated> {
+    match target(section)? {
+        DatabaseTarget::Sqlite { folder } => SqliteRooms::migrate(&folder.join(DATABASE_FILE)).await,
+        DatabaseTarget::Mysql(target) => MysqlRooms::migrate(&target, section).await,
+    }
+}
+
+fn target(section: &Database) -> Result<DatabaseTarget> {
+    section.target().map_err(|context| Error::Failed { backend: "database", context, source: None })
+}
