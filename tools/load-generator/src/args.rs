@@ -1,6 +1,10 @@
 //! What can be written on the command line, with the bounds of everything.
 
+use std::path::PathBuf;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
+
+use crate::process::Named;
 
 /// Measures a Roomcast on this machine: pushes and connections over its public interfaces, from one process.
 ///
@@ -42,9 +46,16 @@ pub struct Common {
     /// How long to wait for sessions to open, and for the last messages, in seconds.
     #[arg(long, global = true, default_value_t = 30, value_parser = value_parser!(u64).range(1..=300))]
     pub patience: u64,
-    /// Processes whose CPU time and memory to report; may be given many times.
-    #[arg(long, global = true)]
-    pub pid: Vec<u32>,
+    /// Processes whose CPU time and memory to report, PID or NAME=PID; may be given many times.
+    #[arg(long, global = true, value_name = "[NAME=]PID")]
+    pub pid: Vec<Named>,
+    /// The same for each NAME.pid in a folder, such as .cluster/run.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub pid_files: Option<PathBuf>,
+    /// Metrics of the controllers, http://host:port/metrics, separated by commas: their counters are read before and
+    /// after.
+    #[arg(long, global = true, value_delimiter = ',', value_name = "URL")]
+    pub controller_metrics: Vec<String>,
     /// How to show the result.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -71,13 +82,35 @@ pub struct Load {
     /// Size of the content in bytes.
     #[arg(long, default_value_t = 128, value_parser = value_parser!(u32).range(48..=1_000_000))]
     pub bytes: u32,
+    /// A push whose last receiver got it later than this counts as late, in milliseconds.
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=600_000))]
+    pub late: u32,
+}
+
+/// How many rooms the sessions are divided into; they must come out even.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Rooms {
+    /// Rooms, each with the same number of sessions.
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
+    pub rooms: u32,
 }
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum Scenario {
-    /// All sessions in one room, pushes to the room.
-    Room(Load),
+    /// All sessions in rooms, pushes to the rooms in turn.
+    Room {
+        #[command(flatten)]
+        load: Load,
+        #[command(flatten)]
+        rooms: Rooms,
+    },
+    /// Opens all sessions without rooms; then all join at the same moment, and again when they are told to wait; then
+    /// one push to each room.
+    Join {
+        #[command(flatten)]
+        rooms: Rooms,
+    },
     /// Pushes to one random user each.
     User(Load),
     /// Pushes to everyone. Nobody else may be connected.

@@ -1,9 +1,8 @@
 //! All sessions of a run, on a few threads, each with a runtime of its own.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::LocalSet,
@@ -11,8 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    session::{End, Plan, Session},
-    tally::{Tally, histogram},
+    session::{End, Ledger, Plan, Session},
+    tally::Tally,
 };
 
 /// What the sessions tell; a session waits for a place.
@@ -20,9 +19,13 @@ const NEWS_MAX: usize = 1_024;
 
 /// What happened to a session.
 pub enum News {
+    /// It is open, or has joined or been refused where all join together.
     Ready,
     Failed(String),
-    Ended { is_slow: bool, end: End },
+    Ended {
+        is_slow: bool,
+        end: End,
+    },
 }
 
 /// Where a run stands.
@@ -38,8 +41,9 @@ enum Phase {
 
 /// All sessions.
 pub struct Crowd {
-    threads: Vec<JoinHandle<Result<Histogram<u64>>>>,
+    threads: Vec<JoinHandle<Result<Ledger>>>,
     news: mpsc::Receiver<News>,
+    joins: watch::Sender<Option<Instant>>,
     phase: watch::Sender<Phase>,
     /// Ends of sessions that nobody asked for, in words.
     pub ends: Vec<String>,
@@ -53,6 +57,7 @@ struct Shared {
     tally: Arc<Tally>,
     handshakes: Arc<Semaphore>,
     news: mpsc::Sender<News>,
+    joins: watch::Receiver<Option<Instant>>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -61,8 +66,10 @@ impl Crowd {
     pub fn start(plans: Vec<Plan>, threads: usize, handshakes: usize, tally: &Arc<Tally>) -> Result<Self> {
         let (told, news) = mpsc::channel(NEWS_MAX);
         let (phase, watched) = watch::channel(Phase::Load);
+        let (joins, watched_joins) = watch::channel(None);
         let handshakes = Arc::new(Semaphore::new(handshakes));
-        let shared = Shared { tally: Arc::clone(tally), handshakes, news: told, phase: watched };
+        let tally = Arc::clone(tally);
+        let shared = Shared { tally, handshakes, news: told, joins: watched_joins, phase: watched };
         let mut shares = vec![Vec::new(); threads];
         for (place, plan) in plans.into_iter().enumerate() {
             shares[place % threads].push(plan);
@@ -73,7 +80,7 @@ impl Crowd {
             thread.spawn(move || run(plans, shared)).context("a thread does not start")
         });
         let threads = threads.collect::<Result<_>>()?;
-        Ok(Self { threads, news, phase, ends: Vec::new(), slow_ends: Vec::new() })
+        Ok(Self { threads, news, joins, phase, ends: Vec::new(), slow_ends: Vec::new() })
     }
 
     /// Waits until so many sessions are ready; the first that fails ends the run.
@@ -90,6 +97,11 @@ impl Crowd {
             }
         }
         Ok(())
+    }
+
+    /// Has all sessions that were to join later do so now, each from its own thread.
+    pub fn join(&self) {
+        self.joins.send_replace(Some(Instant::now()));
     }
 
     /// Takes the news that waits.
@@ -119,15 +131,15 @@ impl Crowd {
         }
     }
 
-    /// Lets all sessions go; gives the latencies to each of them.
-    pub fn stop(mut self) -> Result<Histogram<u64>> {
+    /// Lets all sessions go; gives what they saw.
+    pub fn stop(mut self) -> Result<Ledger> {
         self.phase.send_replace(Phase::Over);
         // A session that waits for a place among the news must not wait for ever.
         self.news.close();
-        let mut all = histogram()?;
+        let all = Ledger::new()?;
         for thread in self.threads.drain(..) {
-            let Ok(latencies) = thread.join() else { bail!("a thread of sessions panicked") };
-            all.add(latencies?)?;
+            let Ok(ledger) = thread.join() else { bail!("a thread of sessions panicked") };
+            all.add(ledger?)?;
         }
         Ok(all)
     }
@@ -142,23 +154,18 @@ impl Crowd {
 }
 
 /// Where the sessions of one thread write.
-struct Ledger {
-    latencies: RefCell<Histogram<u64>>,
+struct Books {
+    ledger: Ledger,
     /// What a slow reader finds late says nothing about the platform.
-    unused_tally: Tally,
-    unused_latencies: RefCell<Histogram<u64>>,
+    unused: (Tally, Ledger),
 }
 
-fn run(plans: Vec<Plan>, shared: Shared) -> Result<Histogram<u64>> {
+fn run(plans: Vec<Plan>, shared: Shared) -> Result<Ledger> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ledger = Rc::new(Ledger {
-        latencies: RefCell::new(histogram()?),
-        unused_tally: Tally::new(0, 0),
-        unused_latencies: RefCell::new(histogram()?),
-    });
+    let books = Rc::new(Books { ledger: Ledger::new()?, unused: (Tally::new(0, 0), Ledger::new()?) });
     let sessions = LocalSet::new();
     for plan in plans {
-        sessions.spawn_local(session(plan, shared.clone(), Rc::clone(&ledger)));
+        sessions.spawn_local(session(plan, shared.clone(), Rc::clone(&books)));
     }
     let mut phase = shared.phase;
     drop(shared.news);
@@ -167,16 +174,15 @@ fn run(plans: Vec<Plan>, shared: Shared) -> Result<Histogram<u64>> {
         let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
     }));
     drop(sessions);
-    let latencies = ledger.latencies.borrow().clone();
-    Ok(latencies)
+    Ok(books.ledger.clone())
 }
 
-async fn session(plan: Plan, mut shared: Shared, ledger: Rc<Ledger>) {
+async fn session(plan: Plan, mut shared: Shared, books: Rc<Books>) {
     let opened = {
         let Ok(_permit) = shared.handshakes.acquire().await else { return };
         Session::open(&plan).await
     };
-    let session = match opened {
+    let mut session = match opened {
         Ok(session) => session,
         Err(error) => {
             let _ = shared.news.send(News::Failed(format!("{}: {error:#}", plan.user_id))).await;
@@ -186,13 +192,25 @@ async fn session(plan: Plan, mut shared: Shared, ledger: Rc<Ledger>) {
     if shared.news.send(News::Ready).await.is_err() {
         return;
     }
+    if let Some(room_id) = plan.room_id.as_deref().filter(|_| plan.joins_later) {
+        let all = shared.joins.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+        let Some(all) = all else { return };
+        let news = match session.join(room_id, all.into_std(), &books.ledger).await {
+            Ok(()) => News::Ready,
+            Err(error) => News::Failed(format!("{} while it joined: {error:#}", plan.user_id)),
+        };
+        let has_ended = matches!(news, News::Failed(_));
+        if shared.news.send(news).await.is_err() || has_ended {
+            return;
+        }
+    }
     if plan.is_slow && shared.phase.wait_for(|phase| *phase >= Phase::Drain).await.is_err() {
         return;
     }
     let end = if plan.is_slow {
-        session.read(&ledger.unused_tally, &ledger.unused_latencies).await
+        session.read(&books.unused.0, &books.unused.1).await
     } else {
-        session.read(&shared.tally, &ledger.latencies).await
+        session.read(&shared.tally, &books.ledger).await
     };
     let _ = shared.news.send(News::Ended { is_slow: plan.is_slow, end }).await;
 }

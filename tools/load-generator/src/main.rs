@@ -1,7 +1,9 @@
 //! Measures the platform over its public interfaces, from a process of its own.
 
 mod args;
+mod counters;
 mod crowd;
+mod joins;
 mod process;
 mod report;
 mod scenario;
@@ -9,6 +11,7 @@ mod schedule;
 mod session;
 mod tally;
 mod target;
+mod timeline;
 mod wire;
 
 use std::process::ExitCode;

@@ -1,11 +1,14 @@
 //! What a run found out, for people and for programs.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::process::Usage;
+use crate::{counters::Counters, joins::JoinReport, process::Usage, timeline::Second};
+
+/// Seconds with trouble that a table shows.
+const SECONDS_SHOWN: usize = 20;
 
 /// The result of a run.
 #[derive(Debug, Serialize)]
@@ -14,15 +17,26 @@ pub struct Report {
     pub sessions: u32,
     pub connect_seconds: f64,
     pub sessions_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joins: Option<JoinReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joins_error: Option<String>,
     pub pushes: Pushes,
     pub deliveries: Deliveries,
     pub latency_us: Latencies,
+    /// The longest time that one session waited between two pushes; only where every session gets them in turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_gap_ms: Option<f64>,
+    /// Seconds in which anything was not as it should be.
+    pub troubles: Vec<Second>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<Slow>,
     /// Ends of sessions that nobody asked for.
     pub ended_sessions: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_end: Option<String>,
+    /// By how much counters of the controllers have grown since all sessions were open.
+    pub controllers: Counters,
     pub processes: Vec<Usage>,
 }
 
@@ -31,6 +45,8 @@ pub struct Pushes {
     pub accepted: u64,
     pub incomplete: u64,
     pub failed: u64,
+    /// How many replies named what the push did without.
+    pub degraded: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_error: Option<String>,
 }
@@ -91,6 +107,12 @@ impl Report {
     pub fn verdict(&self) -> Result<(), String> {
         let (pushes, deliveries) = (&self.pushes, &self.deliveries);
         let mut wrong = Vec::new();
+        if let Some(joins) = &self.joins
+            && joins.not_joined > 0
+        {
+            let why = joins.first_refusal.as_deref().or(self.joins_error.as_deref()).unwrap_or_default();
+            wrong.push(format!("{} of {} sessions did not join ({why})", joins.not_joined, self.sessions));
+        }
         if deliveries.lost > 0 {
             wrong.push(format!("{} of {} deliveries were lost", deliveries.lost, deliveries.expected));
         }
@@ -133,11 +155,18 @@ impl Report {
             "{}: {} sessions, opened in {:.2} s ({:.0} a second)",
             self.scenario, self.sessions, self.connect_seconds, self.sessions_per_second
         )?;
-        writeln!(
+        if let Some(joins) = &self.joins {
+            write_joins(to, joins)?;
+        }
+        write!(
             to,
             "pushes      {} accepted, {} of them incomplete, {} failed",
             pushes.accepted, pushes.incomplete, pushes.failed
         )?;
+        for (what, count) in &pushes.degraded {
+            write!(to, ", {count} degraded by {what}")?;
+        }
+        writeln!(to)?;
         writeln!(
             to,
             "deliveries  {} of {}, {} lost, {} repeated, {} foreign",
@@ -149,14 +178,23 @@ impl Report {
         )?;
         writeln!(to, "latency       p50 ms    p90 ms    p99 ms  p99.9 ms    max ms")?;
         let latency = &self.latency_us;
-        let rows = [("each", &latency.each), ("last", &latency.last), ("reply", &latency.reply)];
-        for (name, at) in rows.into_iter().chain([("send", &latency.send)]) {
+        let mut rows = Vec::new();
+        if let Some(joins) = &self.joins {
+            rows.extend([("join", &joins.latency_us), ("answer", &joins.answer_us)]);
+        }
+        rows.extend([("each", &latency.each), ("last", &latency.last)]);
+        rows.extend([("reply", &latency.reply), ("send", &latency.send)]);
+        for (name, at) in rows {
             write!(to, "  {name:<8}")?;
             for micros in [at.p50, at.p90, at.p99, at.p999, at.max] {
                 write!(to, "{:>10.3}", micros / 1_000.0)?;
             }
             writeln!(to)?;
         }
+        if let Some(gap) = self.longest_gap_ms {
+            writeln!(to, "gap         at most {gap:.1} ms between two pushes at one session")?;
+        }
+        write_troubles(to, &self.troubles)?;
         if let Some(slow) = &self.slow {
             writeln!(
                 to,
@@ -164,18 +202,55 @@ impl Report {
                 slow.readers, slow.closed_4002, slow.broken, slow.closed_otherwise, slow.still_open
             )?;
         }
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        for process in &self.processes {
-            writeln!(
-                to,
-                "process     {} ({}): {:.2} s CPU, memory {:.1} -> {:.1} MiB",
-                process.name,
-                process.pid,
-                process.cpu_seconds,
-                mib(process.resident_bytes_before),
-                mib(process.resident_bytes_after)
-            )?;
+        for (name, count) in &self.controllers {
+            writeln!(to, "controllers {name} +{count}")?;
         }
-        Ok(())
+        write_processes(to, &self.processes)
     }
+}
+
+fn write_joins(to: &mut String, joins: &JoinReport) -> std::fmt::Result {
+    write!(
+        to,
+        "joins       {} in {} rooms, {} not; the last after {:.3} s; answers:",
+        joins.joined, joins.rooms, joins.not_joined, joins.seconds_to_last
+    )?;
+    for (answer, count) in &joins.answers {
+        write!(to, " {answer} {count}")?;
+    }
+    writeln!(to)
+}
+
+fn write_troubles(to: &mut String, troubles: &[Second]) -> std::fmt::Result {
+    for at in troubles.iter().take(SECONDS_SHOWN) {
+        writeln!(
+            to,
+            "second {:<4} {} pushes: {} failed, {} incomplete, {} degraded, {} late, {} deliveries lost, last {:.1} ms",
+            at.second, at.pushes, at.failed, at.incomplete, at.degraded, at.late, at.lost, at.last_ms
+        )?;
+    }
+    if troubles.len() > SECONDS_SHOWN {
+        writeln!(to, "and {} more seconds; all are in --output json", troubles.len() - SECONDS_SHOWN)?;
+    }
+    Ok(())
+}
+
+fn write_processes(to: &mut String, processes: &[Usage]) -> std::fmt::Result {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    writeln!(to, "process                 pid   CPU s  cores while pushing  MiB before    open   after")?;
+    for process in processes {
+        writeln!(
+            to,
+            "  {:<16}{:>9}{:>8.2}{:>21.3}{:>12.1}{:>8.1}{:>8.1}{}",
+            process.name,
+            process.pid,
+            process.cpu_seconds,
+            process.cores_pushing,
+            mib(process.resident_bytes_before),
+            mib(process.resident_bytes_open),
+            mib(process.resident_bytes_after),
+            if process.is_gone { "  ended" } else { "" }
+        )?;
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ use roomcast_proto::pubsub::{CreateRoomRequest, DeleteRoomRequest};
 
 use crate::{
     args::{Args, Common, Load, Scenario},
+    counters,
     crowd::Crowd,
     process,
     report::{Deliveries, Latencies, Pushes, Report, Slow},
@@ -19,6 +20,7 @@ use crate::{
     session::{End, Plan},
     tally::Tally,
     target::{self, Node},
+    timeline::{self, Second},
 };
 
 /// Most pushes of a run: what their counters may take of memory.
@@ -32,7 +34,10 @@ struct Course {
     name: &'static str,
     load: Load,
     target: Target,
-    room_id: Option<String>,
+    /// 0: the sessions are in no room.
+    rooms: u32,
+    room_prefix: String,
+    joins_later: bool,
     slow: u32,
     /// Between the last session's opening and the first push.
     hold: Duration,
@@ -42,31 +47,47 @@ struct Course {
 
 impl Course {
     fn new(scenario: &Scenario, sessions: u32, run: u32) -> Self {
-        let room_id = format!("load-{run:08x}");
-        let in_room = |name, load: &Load| Self {
+        let room_prefix = format!("load-{run:08x}-room-");
+        let in_rooms = |name, rooms, load: &Load| Self {
             name,
             load: load.clone(),
-            target: Target::Room(room_id.clone()),
-            room_id: Some(room_id.clone()),
+            target: Target::Rooms { prefix: room_prefix.clone(), count: rooms },
+            rooms,
+            room_prefix: room_prefix.clone(),
+            joins_later: false,
             slow: 0,
             hold: Duration::ZERO,
-            receivers: sessions,
+            receivers: sessions / rooms,
         };
+        let once = |rate| Load { rate, seconds: 1, bytes: 128, late: 1_000 };
         match scenario {
-            Scenario::Room(load) => in_room("room", load),
+            Scenario::Room { load, rooms } => in_rooms("room", rooms.rooms, load),
+            Scenario::Join { rooms } => {
+                Self { joins_later: true, ..in_rooms("join", rooms.rooms, &once(rooms.rooms)) }
+            }
             Scenario::User(load) => {
                 let target = Target::Users { prefix: user_prefix(run), count: sessions };
-                Self { target, room_id: None, receivers: 1, ..in_room("user", load) }
+                Self { target, rooms: 0, receivers: 1, ..in_rooms("user", 1, load) }
             }
             Scenario::Broadcast(load) => {
-                Self { target: Target::All, room_id: None, ..in_room("broadcast", load) }
+                Self { target: Target::All, rooms: 0, ..in_rooms("broadcast", 1, load) }
             }
             Scenario::Connect { hold } => {
                 let hold = Duration::from_secs(u64::from(*hold));
-                Self { hold, ..in_room("connect", &Load { rate: 1, seconds: 1, bytes: 128 }) }
+                Self { hold, ..in_rooms("connect", 1, &once(1)) }
             }
-            Scenario::Slow { load, readers } => Self { slow: *readers, ..in_room("slow", load) },
+            Scenario::Slow { load, readers } => Self { slow: *readers, ..in_rooms("slow", 1, load) },
         }
+    }
+
+    fn room_ids(&self) -> impl Iterator<Item = String> {
+        (0..self.rooms).map(|number| format!("{}{number}", self.room_prefix))
+    }
+
+    /// Sessions that follow each other share a room, so that every room is spread over the nodes.
+    fn room_of(&self, session: u32) -> Option<String> {
+        let number = (session / self.receivers).min(self.rooms.checked_sub(1)?);
+        Some(format!("{}{number}", self.room_prefix))
     }
 }
 
@@ -83,6 +104,9 @@ pub async fn run(args: &Args) -> Result<Report> {
     if pushes > PUSHES_MAX {
         bail!("{pushes} pushes are too many for one run; at most {PUSHES_MAX} are allowed");
     }
+    if course.rooms > 0 && course.receivers * course.rooms != common.sessions {
+        bail!("{} sessions do not come out even in {} rooms", common.sessions, course.rooms);
+    }
     check_open_files(u64::from(common.sessions + course.slow))?;
     let nodes = common.nodes.iter().map(|url| target::node(url)).collect::<Result<Vec<_>>>()?;
     for address in common.push_manager.iter().chain(&common.controller) {
@@ -90,15 +114,15 @@ pub async fn run(args: &Args) -> Result<Report> {
     }
     let pusher = Arc::new(Pusher::new(&common.push_manager)?.attempts_per_address(1));
     let controller = Controller::new(&common.controller)?;
-    if let Some(room_id) = &course.room_id {
-        let max_users = Some(common.sessions + course.slow);
-        let request = CreateRoomRequest { room_id: room_id.clone(), max_users, membership: 0 };
-        controller.create_room(request).await.context("the room of the run cannot be created")?;
+    for room_id in course.room_ids() {
+        let max_users = Some(course.receivers + course.slow);
+        let request = CreateRoomRequest { room_id, max_users, membership: 0 };
+        controller.create_room(request).await.context("a room of the run cannot be created")?;
     }
     let report = measure(common, &course, nodes, pusher, run).await;
-    if let Some(room_id) = course.room_id {
+    for room_id in course.room_ids() {
         let deleted = controller.delete_room(DeleteRoomRequest { room_id }).await;
-        deleted.context("the room of the run cannot be deleted")?;
+        deleted.context("a room of the run cannot be deleted")?;
     }
     report
 }
@@ -112,7 +136,11 @@ async fn measure(
 ) -> Result<Report> {
     let tally = Arc::new(Tally::new(run, course.load.rate * course.load.seconds));
     let patience = Duration::from_secs(common.patience);
-    let before = process::sample(&common.pid)?;
+    let mut processes = common.pid.clone();
+    if let Some(folder) = &common.pid_files {
+        processes.extend(process::pid_files(folder)?);
+    }
+    let before = process::sample(&processes)?;
     let started = Instant::now();
     let plans = plans(common, course, &nodes, run);
     let sessions = plans.len();
@@ -120,7 +148,16 @@ async fn measure(
     let mut crowd = Crowd::start(plans, usize::from(common.threads), handshakes, &tally)?;
     crowd.ready(sessions, patience).await?;
     let connected = started.elapsed();
+    let counters = counters::read(&common.controller_metrics).await?;
+    let mut joins_error = None;
+    if course.joins_later {
+        crowd.join();
+        // Who did not get in is part of the result.
+        joins_error = crowd.ready(sessions, patience).await.err();
+    }
     tokio::time::sleep(course.hold).await;
+    let open = process::sample_again(&before);
+    let pushing = Instant::now();
     // A slow reader that reads on within the node's patience finds the close frame behind what waits for it.
     let look = |receipt: &Receipt| {
         if course.slow > 0 && receipt.targets <= u64::from(common.sessions) {
@@ -132,38 +169,59 @@ async fn measure(
     while !tally.is_complete(course.receivers) && Instant::now() < until {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let usage = process::usage(&before, &process::sample(&common.pid)?);
+    let usage = process::usage(&before, &open, &process::sample_again(&before), pushing.elapsed());
+    let grown = counters::growth(&counters, counters::read(&common.controller_metrics).await?);
     crowd.drain(course.slow as usize, patience).await;
     crowd.catch_up();
     let slow = (course.slow > 0).then(|| slow(course.slow, &crowd.slow_ends));
-    let (ended_sessions, first_end) = (crowd.ends.len(), crowd.ends.first().cloned());
-    let each = crowd.stop()?;
-    let counts = tally.counts(course.receivers);
-    let Sent { accepted, incomplete, failed, error, replies, lateness } = sent;
+    let ends = std::mem::take(&mut crowd.ends);
+    let ledger = crowd.stop()?;
+    let joins = ledger.joins.into_inner().report(common.sessions, course.rooms);
+    let is_for_all = !matches!(course.target, Target::Users { .. });
     Ok(Report {
         scenario: course.name,
         sessions: sessions as u32,
         connect_seconds: connected.as_secs_f64(),
         sessions_per_second: sessions as f64 / connected.as_secs_f64(),
-        pushes: Pushes { accepted, incomplete, failed, first_error: error },
-        deliveries: Deliveries {
-            expected: counts.expected,
-            received: counts.received,
-            lost: counts.lost,
-            repeated: counts.repeated,
-            foreign: tally.foreign_seen(),
-        },
+        joins: course.joins_later.then_some(joins),
+        joins_error: joins_error.map(|error| format!("{error:#}")),
+        deliveries: deliveries(&tally, course.receivers),
         latency_us: Latencies {
-            each: (&each).into(),
+            each: (&ledger.latencies.into_inner()).into(),
             last: (&tally.last_latencies()?).into(),
-            reply: (&replies).into(),
-            send: (&lateness).into(),
+            reply: (&sent.replies).into(),
+            send: (&sent.lateness).into(),
         },
+        pushes: pushes(sent),
+        longest_gap_ms: is_for_all.then(|| ledger.longest_gap.get().as_secs_f64() * 1_000.0),
+        troubles: troubles(course, &tally),
         slow,
-        ended_sessions,
-        first_end,
+        ended_sessions: ends.len(),
+        first_end: ends.into_iter().next(),
+        controllers: grown,
         processes: usage,
     })
+}
+
+fn pushes(sent: Sent) -> Pushes {
+    let Sent { accepted, incomplete, failed, degraded, error, .. } = sent;
+    Pushes { accepted, incomplete, failed, degraded, first_error: error }
+}
+
+fn deliveries(tally: &Tally, receivers: u32) -> Deliveries {
+    let counts = tally.counts(receivers);
+    Deliveries {
+        expected: counts.expected,
+        received: counts.received,
+        lost: counts.lost,
+        repeated: counts.repeated,
+        foreign: tally.foreign_seen(),
+    }
+}
+
+fn troubles(course: &Course, tally: &Tally) -> Vec<Second> {
+    let late = Duration::from_millis(u64::from(course.load.late));
+    timeline::troubles(tally.fates(), course.load.rate, course.receivers, late)
 }
 
 fn plans(common: &Common, course: &Course, nodes: &[Node], run: u32) -> Vec<Plan> {
@@ -172,7 +230,8 @@ fn plans(common: &Common, course: &Course, nodes: &[Node], run: u32) -> Vec<Plan
         node: nodes[number as usize % nodes.len()].clone(),
         source: Ipv4Addr::new(127, 0, 0, 1 + (number % u32::from(common.source_addresses)) as u8),
         user_id: format!("{prefix}{number}"),
-        room_id: course.room_id.clone(),
+        room_id: course.room_of(number),
+        joins_later: course.joins_later,
         is_slow: number >= common.sessions,
     };
     (0..common.sessions + course.slow).map(plan).collect()

@@ -1,6 +1,7 @@
 //! Sends pushes when they are due, whatever became of the earlier ones (an open loop).
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     args::Load,
-    tally::{Tally, histogram, record},
+    tally::{Mark, Tally, histogram, record},
 };
 
 /// Pushes that may wait to be sent; more mean that this machine cannot keep the rate.
@@ -23,7 +24,11 @@ const LEAD: Duration = Duration::from_millis(50);
 /// Whom the pushes are for.
 #[derive(Debug, Clone)]
 pub enum Target {
-    Room(String),
+    /// So many rooms in turn; their ids are the prefix and a number.
+    Rooms {
+        prefix: String,
+        count: u32,
+    },
     /// One of so many users, at random; their ids are the prefix and a number.
     Users {
         prefix: String,
@@ -38,6 +43,8 @@ pub struct Sent {
     /// Accepted, but `complete` was false.
     pub incomplete: u64,
     pub failed: u64,
+    /// How many replies named what does without.
+    pub degraded: BTreeMap<String, u64>,
     /// The first failure.
     pub error: Option<String>,
     /// From the time due to the reply.
@@ -58,6 +65,7 @@ pub async fn run(
         accepted: 0,
         incomplete: 0,
         failed: 0,
+        degraded: BTreeMap::new(),
         error: None,
         replies: histogram()?,
         lateness: histogram()?,
@@ -98,15 +106,25 @@ impl Sent {
     ) -> Option<Receipt> {
         match reply {
             Ok(reply) => {
-                tally.accepted(number);
+                tally.mark(number, Mark::Accepted);
                 record(&mut self.replies, latency);
                 let receipt = reply.receipt.unwrap_or_default();
                 self.accepted += 1;
-                self.incomplete += u64::from(!receipt.complete);
+                if !receipt.complete {
+                    self.incomplete += 1;
+                    tally.mark(number, Mark::Incomplete);
+                }
+                if !reply.degraded.is_empty() {
+                    tally.mark(number, Mark::Degraded);
+                }
+                for what in reply.degraded {
+                    *self.degraded.entry(what).or_default() += 1;
+                }
                 Some(receipt)
             }
             Err(error) => {
                 self.failed += 1;
+                tally.mark(number, Mark::Failed);
                 self.error.get_or_insert_with(|| error.to_string());
                 None
             }
@@ -142,7 +160,10 @@ async fn call(
     let content = Content::text(ContentType::Text, content);
     let options = PushOptions::default();
     let reply = match target {
-        Target::Room(room_id) => pusher.push_to_room(&room_id, content, &options).await,
+        Target::Rooms { prefix, count } => {
+            let room_id = format!("{prefix}{}", number % count);
+            pusher.push_to_room(&room_id, content, &options).await
+        }
         Target::Users { prefix, count } => {
             let user_id = format!("{prefix}{}", rand::random_range(0..count));
             pusher.push_to_user(&user_id, content, &options).await

@@ -1,13 +1,20 @@
 //! One session: connects, waits for its `welcome` or `joined`, and reads, or stops reading.
 
-use std::{cell::RefCell, io, net::Ipv4Addr, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
+use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
-    tally::{Seen, Tally, record},
+    joins::{Joins, Then},
+    tally::{Seen, Tally, histogram, record},
     target::Node,
     wire::{self, Opcode},
 };
@@ -30,9 +37,34 @@ pub struct Plan {
     pub node: Node,
     pub source: Ipv4Addr,
     pub user_id: String,
-    /// Joined by the URL; without one the session is ready with its `welcome`.
     pub room_id: Option<String>,
+    /// Joined when everybody does, not by the URL.
+    pub joins_later: bool,
     pub is_slow: bool,
+}
+
+/// Where the sessions of one thread write what they see.
+#[derive(Clone)]
+pub struct Ledger {
+    pub latencies: RefCell<Histogram<u64>>,
+    pub joins: RefCell<Joins>,
+    /// The longest time between two arrivals at one session.
+    pub longest_gap: Cell<Duration>,
+}
+
+impl Ledger {
+    pub fn new() -> Result<Self> {
+        let (latencies, joins) = (RefCell::new(histogram()?), RefCell::new(Joins::new()?));
+        Ok(Self { latencies, joins, longest_gap: Cell::default() })
+    }
+
+    /// Adds that of another thread.
+    pub fn add(&self, other: Self) -> Result<()> {
+        self.latencies.borrow_mut().add(other.latencies.into_inner())?;
+        self.joins.borrow_mut().add(other.joins.into_inner())?;
+        self.longest_gap.set(self.longest_gap.get().max(other.longest_gap.get()));
+        Ok(())
+    }
 }
 
 /// An open session.
@@ -41,6 +73,7 @@ pub struct Session {
     /// The begin of a frame whose rest is still to come.
     rest: Vec<u8>,
     seen: Seen,
+    last_arrival: Option<Instant>,
 }
 
 /// How a session ended.
@@ -62,12 +95,13 @@ impl Session {
         }
         socket.bind((plan.source, 0).into()).with_context(|| format!("no port left on {}", plan.source))?;
         let stream = socket.connect(plan.node.address).await.with_context(|| plan.node.host.clone())?;
-        let mut session = Self { stream, rest: Vec::new(), seen: Seen::default() };
-        let room = plan.room_id.as_ref().map(|room_id| format!("&room_id={room_id}")).unwrap_or_default();
+        let mut session = Self { stream, rest: Vec::new(), seen: Seen::default(), last_arrival: None };
+        let room_id = plan.room_id.as_ref().filter(|_| !plan.joins_later);
+        let room = room_id.map(|room_id| format!("&room_id={room_id}")).unwrap_or_default();
         let target = format!("{}?user_id={}&client_id=load{room}", plan.node.path, plan.user_id);
         session.write(wire::request(&plan.node.host, &target).as_bytes()).await?;
         session.upgraded().await?;
-        let wanted = if plan.room_id.is_some() { "joined" } else { "welcome" };
+        let wanted = if room_id.is_some() { "joined" } else { "welcome" };
         session.ready(wanted).await?;
         Ok(session)
     }
@@ -92,24 +126,59 @@ impl Session {
 
     async fn ready(&mut self, wanted: &str) -> Result<()> {
         loop {
-            while let Some((frame, end)) = wire::parse(&self.rest) {
-                match frame.opcode {
-                    Opcode::Text => {
-                        let value: serde_json::Value = serde_json::from_slice(frame.payload)?;
-                        if value["type"] == "error" {
-                            bail!("the node said {}: {}", value["code"], value["message"]);
-                        }
-                        let is_ready = value["type"] == wanted;
-                        self.rest.drain(..end);
-                        if is_ready {
-                            return Ok(());
-                        }
-                        continue;
-                    }
-                    Opcode::Close => bail!("the node closed with {}", wire::close_code(frame.payload)),
-                    Opcode::Ping | Opcode::Other => {}
+            let frame = self.next_frame().await?;
+            if frame["type"] == "error" {
+                bail!("the node said {}: {}", frame["code"], frame["message"]);
+            }
+            if frame["type"] == wanted {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Joins a room, asking again as often as the node says that it is worth it. Times count from `all`, when everybody
+    /// began. A refusal that stands is in the ledger; an error is the end of the connection.
+    pub async fn join(&mut self, room_id: &str, all: Instant, ledger: &Ledger) -> Result<()> {
+        let asking = wire::text(&json!({"type": "join", "id": 1, "room_id": room_id}).to_string());
+        for attempt in 0.. {
+            let asked = Instant::now();
+            self.write(&asking).await?;
+            let answer = loop {
+                let frame = self.next_frame().await?;
+                if frame["type"] == "joined" || frame["type"] == "error" {
+                    break frame;
                 }
+            };
+            if answer["type"] == "joined" {
+                ledger.joins.borrow_mut().joined(all.elapsed(), asked.elapsed());
+                break;
+            }
+            let then = ledger.joins.borrow_mut().refused(&answer, asked.elapsed(), attempt);
+            match then {
+                Then::AskAgain(wait) => tokio::time::sleep(wait).await,
+                Then::GiveUp => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next text frame; pings are answered on the way.
+    async fn next_frame(&mut self) -> Result<Value> {
+        loop {
+            while let Some((frame, end)) = wire::parse(&self.rest) {
+                let (text, pong) = match frame.opcode {
+                    Opcode::Text => (Some(serde_json::from_slice(frame.payload)?), None),
+                    Opcode::Ping => (None, Some(wire::pong(frame.payload))),
+                    Opcode::Close => bail!("the node closed with {}", wire::close_code(frame.payload)),
+                    Opcode::Other => (None, None),
+                };
                 self.rest.drain(..end);
+                if let Some(pong) = pong {
+                    self.write(&pong).await?;
+                }
+                if let Some(text) = text {
+                    return Ok(text);
+                }
             }
             self.read_more().await?;
         }
@@ -143,7 +212,7 @@ impl Session {
     }
 
     /// Reads until the end, and counts what arrives.
-    pub async fn read(mut self, tally: &Tally, latencies: &RefCell<Histogram<u64>>) -> End {
+    pub async fn read(mut self, tally: &Tally, ledger: &Ledger) -> End {
         let mut to_say = Vec::new();
         loop {
             if self.stream.readable().await.is_err() {
@@ -151,8 +220,7 @@ impl Session {
             }
             let read: io::Result<_> = SCRATCH.with_borrow_mut(|scratch| {
                 let count = self.stream.try_read(scratch)?;
-                let mut latencies = latencies.borrow_mut();
-                Ok((count, self.take(&scratch[..count], tally, &mut latencies, &mut to_say)))
+                Ok((count, self.take(&scratch[..count], tally, ledger, &mut to_say)))
             });
             match read {
                 Ok((0, _)) => return End::Broken,
@@ -168,14 +236,9 @@ impl Session {
     }
 
     /// Takes bytes that arrived together; gives the close code when they hold one.
-    fn take(
-        &mut self,
-        bytes: &[u8],
-        tally: &Tally,
-        latencies: &mut Histogram<u64>,
-        to_say: &mut Vec<u8>,
-    ) -> Option<u16> {
+    fn take(&mut self, bytes: &[u8], tally: &Tally, ledger: &Ledger, to_say: &mut Vec<u8>) -> Option<u16> {
         let now = Instant::now();
+        let mut latencies = ledger.latencies.borrow_mut();
         let mut rest = std::mem::take(&mut self.rest);
         let is_fresh = rest.is_empty();
         if !is_fresh {
@@ -187,7 +250,10 @@ impl Session {
             match frame.opcode {
                 Opcode::Text => match tally.stamp(frame.payload) {
                     Some(stamp) if self.seen.is_new(stamp.number) => {
-                        record(latencies, tally.arrived(stamp, now))
+                        record(&mut latencies, tally.arrived(stamp, now));
+                        let gap = self.last_arrival.map_or(Duration::ZERO, |last| now - last);
+                        ledger.longest_gap.set(ledger.longest_gap.get().max(gap));
+                        self.last_arrival = Some(now);
                     }
                     Some(_) => tally.repeated(),
                     None => tally.foreign(),

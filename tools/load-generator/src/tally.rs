@@ -1,7 +1,7 @@
 //! Which message reached how many sessions, and how late: shared by all readers, one writer per counter at a time.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -38,10 +38,39 @@ pub struct Tally {
 
 #[derive(Default)]
 struct Message {
-    is_accepted: AtomicBool,
+    marks: AtomicU8,
     received: AtomicU32,
     /// Nanoseconds from the time due to the last arrival so far.
     last: AtomicU64,
+}
+
+/// What a push was answered.
+#[derive(Debug, Clone, Copy)]
+pub enum Mark {
+    /// Its message has to arrive.
+    Accepted = 1,
+    /// Accepted, but `complete` was false.
+    Incomplete = 2,
+    /// Accepted, and the reply named something that is away.
+    Degraded = 4,
+    /// Not accepted, or no answer.
+    Failed = 8,
+}
+
+/// What is known of one message.
+#[derive(Debug, Clone, Copy)]
+pub struct Fate {
+    marks: u8,
+    pub received: u32,
+    /// From the time due to the last arrival.
+    pub last: Duration,
+}
+
+impl Fate {
+    /// Whether the push was answered so.
+    pub fn is(&self, mark: Mark) -> bool {
+        self.marks & mark as u8 != 0
+    }
 }
 
 /// What one message says about itself.
@@ -118,23 +147,32 @@ impl Tally {
         self.foreign.load(Relaxed)
     }
 
-    /// Notes that a push was accepted: its message has to arrive.
-    pub fn accepted(&self, number: u32) {
-        self.messages[number as usize].is_accepted.store(true, Relaxed);
+    /// Notes what a push was answered.
+    pub fn mark(&self, number: u32, mark: Mark) {
+        self.messages[number as usize].marks.fetch_or(mark as u8, Relaxed);
+    }
+
+    /// What became of each message, in the order of their numbers.
+    pub fn fates(&self) -> impl Iterator<Item = Fate> {
+        self.messages.iter().map(|message| Fate {
+            marks: message.marks.load(Relaxed),
+            received: message.received.load(Relaxed),
+            last: Duration::from_nanos(message.last.load(Relaxed)),
+        })
     }
 
     /// Whether every accepted message reached so many sessions.
     pub fn is_complete(&self, receivers: u32) -> bool {
-        self.accepted_messages().all(|message| message.received.load(Relaxed) >= receivers)
+        self.accepted_fates().all(|fate| fate.received >= receivers)
     }
 
     /// The counts, when every accepted message should have reached so many sessions.
     pub fn counts(&self, receivers: u32) -> Counts {
-        let lost = |message: &Message| u64::from(receivers.saturating_sub(message.received.load(Relaxed)));
+        let lost = |fate: Fate| u64::from(receivers.saturating_sub(fate.received));
         Counts {
-            expected: self.accepted_messages().count() as u64 * u64::from(receivers),
+            expected: self.accepted_fates().count() as u64 * u64::from(receivers),
             received: self.received.load(Relaxed),
-            lost: self.accepted_messages().map(lost).sum(),
+            lost: self.accepted_fates().map(lost).sum(),
             repeated: self.repeated.load(Relaxed),
         }
     }
@@ -142,14 +180,14 @@ impl Tally {
     /// Latencies to the last receiver of each message that arrived anywhere.
     pub fn last_latencies(&self) -> Result<Histogram<u64>> {
         let mut histogram = histogram()?;
-        for message in self.messages.iter().filter(|message| message.received.load(Relaxed) > 0) {
-            record(&mut histogram, Duration::from_nanos(message.last.load(Relaxed)));
+        for fate in self.fates().filter(|fate| fate.received > 0) {
+            record(&mut histogram, fate.last);
         }
         Ok(histogram)
     }
 
-    fn accepted_messages(&self) -> impl Iterator<Item = &Message> {
-        self.messages.iter().filter(|message| message.is_accepted.load(Relaxed))
+    fn accepted_fates(&self) -> impl Iterator<Item = Fate> {
+        self.fates().filter(|fate| fate.is(Mark::Accepted))
     }
 }
 
@@ -202,8 +240,8 @@ mod tests {
                 tally.arrived(Stamp { number, due: 0 }, Instant::now());
             }
         }
-        tally.accepted(0);
-        tally.accepted(1);
+        tally.mark(0, Mark::Accepted);
+        tally.mark(1, Mark::Accepted);
         let counts = tally.counts(2);
         assert_eq!((counts.expected, counts.received, counts.lost), (4, 3, 1), "the third was not accepted");
         assert!(!tally.is_complete(2));

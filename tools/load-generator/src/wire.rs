@@ -47,10 +47,20 @@ pub fn close_code(payload: &[u8]) -> u16 {
     payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code))
 }
 
-/// A pong for a ping. Masked with zeros, which the standard allows and which changes nothing.
+/// A pong for a ping.
 pub fn pong(payload: &[u8]) -> Vec<u8> {
+    short(0x8a, payload)
+}
+
+/// A text frame; what is over 125 bytes is cut off.
+pub fn text(payload: &str) -> Vec<u8> {
+    short(0x81, payload.as_bytes())
+}
+
+/// Masked with zeros, which the standard allows and which changes nothing.
+fn short(first: u8, payload: &[u8]) -> Vec<u8> {
     let length = payload.len().min(125);
-    let mut frame = vec![0x8a, 0x80 | length as u8, 0, 0, 0, 0];
+    let mut frame = vec![first, 0x80 | length as u8, 0, 0, 0, 0];
     frame.extend_from_slice(&payload[..length]);
     frame
 }
