@@ -1,11 +1,21 @@
-//! What the programs' command lines share: where the configuration comes from, and how a program ends.
+//! What the programs' command lines share: where the configuration comes from, how a program runs until it is told to
+//! stop, and how it ends.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
 
 use crate::{
     Config,
     config::{Layers, Program},
 };
+
+/// Longer than any service takes to stop in order; what takes longer hangs.
+const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// Flags that every program of the platform takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,9 +56,81 @@ impl ConfigFlags {
     }
 }
 
-/// A reader that has seen enough, such as `head`, is no failure.
-fn say(text: &str) {
+/// Prints a line. A reader that has seen enough, such as `head`, is no failure.
+pub fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Runs a program's future on a tokio runtime with this many workers; 0: on this thread alone.
+pub fn block_on(workers: usize, main: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let mut builder = if workers == 0 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let runtime = builder
+        .worker_threads(workers.max(1))
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))?;
+    let result = runtime.block_on(main);
+    // What still runs is abandoned with the process: nothing in it may delay the end.
+    runtime.shutdown_background();
+    result
+}
+
+/// As many workers as this machine has cores, but at most `max`.
+pub fn workers(max: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(max)
+}
+
+/// Starts a service and runs it until SIGINT or SIGTERM, which stops it in order, or until it fails, which stops it as
+/// well and is the error. A signal while it starts ends it at once, and so does a second one while it stops.
+pub async fn run_until_signal<S, E: std::fmt::Display>(
+    starting: impl Future<Output = Result<S, E>>,
+    started: impl FnOnce(&S),
+    failed: impl AsyncFn(&mut S) -> String,
+    stop: impl AsyncFnOnce(S),
+) -> Result<(), String> {
+    let mut signals = Signals::new()?;
+    let mut service = tokio::select! {
+        started = starting => started.map_err(|error| error.to_string())?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "ended before it had started");
+            return Ok(());
+        }
+    };
+    started(&service);
+    let result = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping; a second signal ends it at once");
+            Ok(())
+        }
+        why = failed(&mut service) => Err(why),
+    };
+    tokio::select! {
+        stopped = timeout(STOP_MAX, stop(service)) => match stopped {
+            Ok(()) => result,
+            Err(_) => Err(format!("not everything stopped within {} s", STOP_MAX.as_secs())),
+        },
+        name = signals.next() => Err(format!("a second signal ({name}) ended it before everything was stopped")),
+    }
+}
+
+/// SIGINT (Ctrl-C) and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let watch = |kind| signal(kind).map_err(|error| format!("cannot watch for signals: {error}"));
+        Ok(Self { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }
 
 /// The end of a program: an error is its name and one line on standard error.
@@ -61,7 +143,3 @@ pub fn end(program: &str, result: Result<(), String>) -> ExitCode {
         }
     }
 }
-
-/// Why one tier does not run as a process of its own in this build.
-pub const NO_SHARED_REGISTRY: &str =
-    "no registry is configured that other processes can reach; run `standalone` for all tiers in one process";

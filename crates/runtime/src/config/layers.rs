@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError, SecretUrl};
+use super::{Config, ConfigError, EtcdTarget, SecretUrl};
 
 /// `config.yaml` as it was when this was built: the default of every key.
 pub const EMBEDDED: &str = include_str!("../../../../config.yaml");
@@ -89,6 +89,12 @@ impl Layers {
             config.embed_stores();
         }
         config.validate()?;
+        if program != Program::Standalone && config.etcd.target() == Ok(EtcdTarget::Memory) {
+            return Err(ConfigError::one(
+                "etcd.url: a registry in memory: is this process's own, so no other would find it; name the servers \
+                 (ETCD_URL=etcd://host:2379 or ETCD_ENDPOINTS=host:2379), or run `standalone`",
+            ));
+        }
         Ok(config)
     }
 }

@@ -313,5 +313,6 @@ fn password(section: &str, password: &Secret, file: &Path) -> Result<Secret, Str
     Ok(Secret::new(text.lines().next().unwrap_or_default()))
 }
 
+mod shown;
 #[cfg(test)]
 mod tests;
