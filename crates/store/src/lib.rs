@@ -19,7 +19,7 @@ pub use counters::Counters;
 pub use error::{Error, ErrorKind, Result};
 pub use memory::MemoryPresence;
 pub use mysql::MysqlRooms;
-pub use open::{Migrated, migrate, open_rooms};
+pub use open::{Migrated, migrate, open_presence, open_rooms};
 pub use presence::Presence;
 pub use rooms::Rooms;
 pub use sqlite::SqliteRooms;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use roomcast_runtime::config::{Database, DatabaseTarget};
+use roomcast_runtime::config::{Database, DatabaseTarget, Redis, RedisTarget};
 
 use crate::{
     error::{Error, Result},
+    memory::MemoryPresence,
     mysql::MysqlRooms,
+    presence::Presence,
     rooms::Rooms,
     sqlite::SqliteRooms,
 };
@@ -43,4 +45,15 @@ pub async fn migrate(section: &Database) -> Result<Migrated> {
 
 fn target(section: &Database) -> Result<DatabaseTarget> {
     section.target().map_err(|context| Error::Failed { backend: "database", context, source: None })
+}
+
+/// The shared memory of who is where.
+pub async fn open_presence(section: &Redis) -> Result<Arc<dyn Presence>> {
+    let failed = |context| Error::Failed { backend: "redis", context, source: None };
+    match section.target().map_err(failed)? {
+        RedisTarget::Memory => Ok(Arc::new(MemoryPresence::new())),
+        RedisTarget::Server(_) => {
+            Err(failed("this build keeps presence in memory only; set redis.url to memory:".to_owned()))
+        }
+    }
 }
