@@ -1,9 +1,10 @@
 //! Starts a node, step by step: serve the lanes, register, meet the push-managers, then take sessions.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
+use roomcast_proto::pubsub::connect_node_service_server::SERVICE_NAME;
 use roomcast_registry::{Member, Registration, Registry, Role, Roster, State};
-use roomcast_runtime::{Bound, Config, Telemetry, bind, serve};
+use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
 use roomcast_types::{Incarnation, NodeId, ServiceId};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -14,11 +15,11 @@ use crate::{
     hub::{Core, Handle, Identity, Settings},
     load::Load,
     metrics::Metrics,
-    pages::{self, Site, loads::Loads},
+    pages::{self, Peers, Site, loads::Loads},
     ports::Shards,
     report::{self, controllers::Controllers},
     rpc,
-    running::{Addresses, EndOperations, Running},
+    running::{EndOperations, Running},
     shard::{self, ShardHandle, ShardMetrics},
 };
 
@@ -31,58 +32,127 @@ pub struct Deps {
     pub registry: Arc<dyn Registry>,
 }
 
-struct Ports {
-    grpc: Bound,
-    http: Bound,
-    metrics: Bound,
+/// Starts a node on a registry; returns when it takes sessions. Nothing of it is left when it fails.
+pub async fn start(deps: Deps) -> Result<Running, Error> {
+    Starting::bind(deps.config).await?.start(deps.registry).await
 }
 
-/// Starts a node; returns when it takes sessions. Nothing of it is left when it fails.
-pub async fn start(deps: Deps) -> Result<Running, Error> {
-    let Deps { config, registry } = deps;
-    let ports = bind_all(&config).await?;
-    let addresses =
-        Addresses { grpc: ports.grpc.address, http: ports.http.address, metrics: ports.metrics.address };
-    let identity = identity(&config, &addresses)?;
-    let telemetry = Telemetry::new("connect-node", identity.node_id.as_str(), &config.telemetry);
-    let (metrics, shard_metrics) = telemetry.register(|| (Metrics::new(), ShardMetrics::new()));
-    let hub = Core::new(identity.clone(), Settings::new(&config), metrics, telemetry.tracing().clone());
-    let operations = EndOperations(hub.clone());
-    let controllers = Arc::new(Controllers::new(&config.connect_node.controller_address, registry.clone()));
-    let managers = Arc::new(Roster::start(registry.clone(), Role::PushManager));
-    let loads = Arc::new(Loads::default());
-    let site = Site {
-        hub: hub.clone(),
-        nodes: Roster::start(registry.clone(), Role::ConnectNode),
-        managers: managers.clone(),
-        loads: loads.clone(),
-    };
-    let shard_count = shard_count(&config);
-    let load = Load::new(shard_count);
-    let shard_config = Arc::new(shard::Config::new(&config)?);
-    let shards =
-        spawn_shards(shard_count, &shard_config, &hub, pages::router(Arc::new(site)), &shard_metrics, &load)?;
-    let mailboxes = Shards::new(shards.iter().map(ShardHandle::mailbox).collect());
-    hub.set_shards(mailboxes.clone());
+/// Starts a node as its configuration says: serves its pages and answers `/ready` at once, waits for the registry, and
+/// returns when it takes sessions.
+pub async fn run(config: Arc<Config>) -> Result<Running, Error> {
+    let starting = Starting::bind(config).await?;
+    let registry = starting.registry().await?;
+    starting.start(registry).await
+}
 
-    let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    let mut serving = JoinSet::new();
-    tasks.spawn(named("the timekeeper", hub.clone().keep_time()));
-    tasks.spawn(named("the reports", report::run(hub.clone(), controllers.clone())));
-    tasks.spawn(named("the node list", loads.keep(controllers)));
-    serving.spawn(named("gRPC", serve(ports.grpc, rpc::router(hub.clone()).await, end.clone())));
-    serving.spawn(named("metrics", serve(ports.metrics, telemetry.router(), end.clone())));
-    let acceptor =
-        Acceptor::run(ports.http, mailboxes, load.clone(), shard_config, shard_metrics, end.clone());
-    serving.spawn(named("the client port", acceptor));
+/// A node that serves its ports and takes no sessions yet.
+struct Starting {
+    config: Arc<Config>,
+    identity: Identity,
+    front: Front,
+    http_address: SocketAddr,
+    hub: Arc<Core>,
+    load: Arc<Load>,
+    site: Arc<Site>,
+    shards: Vec<ShardHandle>,
+    accepting: JoinSet<&'static str>,
+    end: CancellationToken,
+    operations: EndOperations,
+}
 
-    let member = Member::join(registry, registration(&identity)?, config.etcd.lease_ttl).await?;
-    meet(&hub, &managers, Instant::now() + config.connect_node.lane_wait).await;
-    hub.set_life(State::Ready);
-    member.set_state(State::Ready);
-    load.set_open(true);
-    tracing::info!(node_id = %identity.node_id, url = identity.url, "the node takes sessions");
-    Ok(Running { addresses, telemetry, hub, load, member, shards, tasks, serving, end, operations })
+impl Starting {
+    async fn bind(config: Arc<Config>) -> Result<Self, Error> {
+        let (ip, node) = (config.network.bind, &config.connect_node);
+        let grpc = bind(ip, node.grpc_port, "connect-node gRPC", "connect_node.grpc_port").await?;
+        let http = bind(ip, node.http_port, "WebSocket and pages", "connect_node.http_port").await?;
+        let metrics_port =
+            bind(ip, node.metrics_port, "connect-node metrics", "connect_node.metrics_port").await?;
+        let http_address = http.address;
+        let identity = identity(&config, grpc.address, http_address)?;
+        let telemetry = Telemetry::new("connect-node", identity.node_id.as_str(), &config.telemetry);
+        let (metrics, shard_metrics) = telemetry.register(|| (Metrics::new(), ShardMetrics::new()));
+        let hub = Core::new(identity.clone(), Settings::new(&config), metrics, telemetry.tracing().clone());
+        let operations = EndOperations(hub.clone());
+        let front = Front::open(SERVICE_NAME, grpc, metrics_port, telemetry).await;
+        let site = Arc::new(Site::new(hub.clone(), front.readiness.clone()));
+        let shard_count = shard_count(&config);
+        let load = Load::new(shard_count);
+        let shard_config = Arc::new(shard::Config::new(&config)?);
+        let pages = pages::router(site.clone());
+        let shards = spawn_shards(shard_count, &shard_config, &hub, pages, &shard_metrics, &load)?;
+        let mailboxes = Shards::new(shards.iter().map(ShardHandle::mailbox).collect());
+        hub.set_shards(mailboxes.clone());
+        front.serve(rpc::router(hub.clone()));
+        let (end, mut accepting) = (CancellationToken::new(), JoinSet::new());
+        let acceptor = Acceptor::run(http, mailboxes, load.clone(), shard_config, shard_metrics, end.clone());
+        accepting.spawn(named("the client port", acceptor));
+        Ok(Self {
+            config,
+            identity,
+            front,
+            http_address,
+            hub,
+            load,
+            site,
+            shards,
+            accepting,
+            end,
+            operations,
+        })
+    }
+
+    /// The configured registry, as soon as it answers.
+    async fn registry(&self) -> Result<Arc<dyn Registry>, Error> {
+        let etcd = &self.config.etcd;
+        let registry = roomcast_registry::open(etcd)?;
+        let id = ServiceId::new(self.identity.node_id.as_str())?;
+        let look = || registry.get(Role::ConnectNode, &id);
+        self.front.readiness.wait_for(etcd.shown(), roomcast_registry::Error::is_retryable, look).await?;
+        Ok(registry)
+    }
+
+    async fn start(self, registry: Arc<dyn Registry>) -> Result<Running, Error> {
+        let Self {
+            config,
+            identity,
+            front,
+            http_address,
+            hub,
+            load,
+            site,
+            shards,
+            accepting,
+            end,
+            operations,
+        } = self;
+        let controllers = &config.connect_node.controller_address;
+        let controllers = Arc::new(Controllers::new(controllers, registry.clone()));
+        let managers = Arc::new(Roster::start(registry.clone(), Role::PushManager));
+        let nodes = Roster::start(registry.clone(), Role::ConnectNode);
+        let loads = Arc::new(Loads::default());
+        site.set_peers(Peers { nodes, loads: loads.clone() });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(named("the timekeeper", hub.clone().keep_time()));
+        tasks.spawn(named("the reports", report::run(hub.clone(), controllers.clone())));
+        tasks.spawn(named("the node list", loads.keep(controllers)));
+
+        let registration = registration(&identity)?;
+        let join = || Member::join(registry.clone(), registration.clone(), config.etcd.lease_ttl);
+        let member = front
+            .readiness
+            .wait_for(config.etcd.shown(), roomcast_registry::Error::is_retryable, join)
+            .await?;
+        meet(&hub, &managers, Instant::now() + config.connect_node.lane_wait).await;
+        hub.set_life(State::Ready);
+        member.set_state(State::Ready);
+        load.set_open(true);
+        let watched = hub.clone();
+        front.readiness.set_degraded(move || pages::degraded(&watched, &managers));
+        front.set_phase(Phase::Ready).await;
+        let (grpc, metrics) = (front.grpc_address(), front.metrics_address());
+        tracing::info!(node_id = %identity.node_id, url = identity.url, http = %http_address, %grpc, %metrics, "ready");
+        Ok(Running { front, http_address, hub, load, member, shards, tasks, accepting, end, operations })
+    }
 }
 
 /// A task whose end has a name.
@@ -91,24 +161,14 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
     name
 }
 
-async fn bind_all(config: &Config) -> Result<Ports, Error> {
-    let (ip, node) = (config.network.bind, &config.connect_node);
-    Ok(Ports {
-        grpc: bind(ip, node.grpc_port, "connect-node gRPC", "connect_node.grpc_port").await?,
-        http: bind(ip, node.http_port, "WebSocket and pages", "connect_node.http_port").await?,
-        metrics: bind(ip, node.metrics_port, "connect-node metrics", "connect_node.metrics_port").await?,
-    })
-}
-
-fn identity(config: &Config, addresses: &Addresses) -> Result<Identity, Error> {
+fn identity(config: &Config, grpc: SocketAddr, http: SocketAddr) -> Result<Identity, Error> {
     let host = config.network.advertised();
     let named = &config.connect_node.public_ws_url;
-    let url =
-        if named.is_empty() { format!("ws://{host}:{}/ws", addresses.http.port()) } else { named.clone() };
+    let url = if named.is_empty() { format!("ws://{host}:{}/ws", http.port()) } else { named.clone() };
     Ok(Identity {
         node_id: NodeId::new(&config.connect_node.id)?,
         incarnation: Incarnation::random(),
-        grpc_address: format!("{host}:{}", addresses.grpc.port()),
+        grpc_address: format!("{host}:{}", grpc.port()),
         url,
         started_at: Instant::now(),
     })

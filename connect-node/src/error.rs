@@ -2,7 +2,7 @@
 
 use std::io;
 
-use roomcast_runtime::BindError;
+use roomcast_runtime::{BindError, Causes};
 use roomcast_types::{Fault, InvalidId};
 
 /// One line each, with what to do.
@@ -14,8 +14,11 @@ pub enum Error {
     /// A port is not to be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The section `etcd` of the configuration names no registry that can be used.
+    #[error("{}", Causes(.0))]
+    Open(#[from] roomcast_registry::OpenError),
     /// The registry refused, or does not answer.
-    #[error(transparent)]
+    #[error("cannot register: {}", Causes(.0))]
     Registry(#[from] roomcast_registry::Error),
     /// The system gave no thread for a shard.
     #[error("cannot start shard {shard}: {source}")]
@@ -33,7 +36,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         use roomcast_types::Code;
         let code = match self {
-            Self::Id(_) => Code::BadRequest,
+            Self::Id(_) | Self::Open(_) => Code::BadRequest,
             Self::Bind(_) => Code::Unavailable,
             Self::Registry(roomcast_registry::Error::Held { .. }) => Code::AlreadyExists,
             Self::Registry(_) => Code::Unavailable,

@@ -26,6 +26,6 @@ pub mod shard;
 mod tests;
 pub mod wire;
 
-pub use boot::{Deps, start};
+pub use boot::{Deps, run, start};
 pub use error::Error;
 pub use running::Running;

@@ -1,13 +1,17 @@
 //! The `connect-node` program: arguments, configuration, run.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
+use connect_node::Running;
 use roomcast_runtime::{
-    cli::{ConfigFlags, NO_SHARED_REGISTRY, end},
+    cli::{ConfigFlags, block_on, end, run_until_signal, workers},
     config::Program,
     logging,
 };
+
+/// Lanes and reports have these; the shards, which do most of the work, have threads of their own.
+const WORKERS_MAX: usize = 2;
 
 /// Holds WebSocket sessions and delivers pushes to them.
 #[derive(Debug, Parser)]
@@ -24,5 +28,6 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), String> {
     let Some(config) = arguments.config.load(Program::ConnectNode)? else { return Ok(()) };
     logging::init(&config.log);
-    Err(NO_SHARED_REGISTRY.to_owned())
+    let starting = connect_node::run(Arc::new(config));
+    block_on(workers(WORKERS_MAX), run_until_signal(starting, |_| {}, Running::failed, Running::stop))
 }

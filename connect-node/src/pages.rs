@@ -2,7 +2,10 @@
 
 pub mod loads;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -11,7 +14,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use roomcast_registry::{Roster, State as Life};
+use roomcast_registry::Roster;
+use roomcast_runtime::Readiness;
 use serde::Serialize;
 use serde_json::json;
 
@@ -22,7 +26,7 @@ const CLIENT_HTML: &str = include_str!("../../web/client.html");
 const ROOMCAST_JS: &str = include_str!("../../web/roomcast.js");
 const ROOMCAST_D_TS: &str = include_str!("../../web/roomcast.d.ts");
 
-/// A list of the registry that is older is worth a warning.
+/// A list of the registry that is older says that the registry is away.
 const LIST_AGE_MAX: Duration = Duration::from_secs(10);
 /// How a client is to reconnect: full jitter up to the first, doubling to the last.
 const RETRY_FIRST_MS: u64 = 500;
@@ -30,13 +34,30 @@ const RETRY_MAX_MS: u64 = 20_000;
 
 /// What the pages show.
 pub struct Site {
-    pub hub: Arc<Core>,
+    hub: Arc<Core>,
+    readiness: Readiness,
+    /// From when the registry was found.
+    peers: OnceLock<Peers>,
+}
+
+/// The other nodes.
+pub struct Peers {
     /// All nodes.
     pub nodes: Roster,
-    /// All push-managers.
-    pub managers: Arc<Roster>,
-    /// Sessions of the nodes as a controller last knew.
+    /// Their sessions as a controller last knew.
     pub loads: Arc<Loads>,
+}
+
+impl Site {
+    /// Of a node that knows no other yet.
+    pub fn new(hub: Arc<Core>, readiness: Readiness) -> Self {
+        Self { hub, readiness, peers: OnceLock::new() }
+    }
+
+    /// Says where to look for the other nodes; the first call counts.
+    pub fn set_peers(&self, peers: Peers) {
+        let _ = self.peers.set(peers);
+    }
 }
 
 type Shared = State<Arc<Site>>;
@@ -104,33 +125,17 @@ async fn health() -> Response {
 }
 
 async fn ready(State(site): Shared) -> Response {
-    let missing = site.missing();
-    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({"ready": missing.is_empty(), "missing": missing});
-    open((status, Json(body)).into_response())
+    open(site.readiness.answer())
 }
 
-impl Site {
-    /// What keeps the node from serving as it should.
-    fn missing(&self) -> Vec<&'static str> {
-        let mut missing = Vec::new();
-        match self.hub.life() {
-            Life::Starting => missing.push("the node is starting"),
-            Life::Draining => missing.push("the node is stopping"),
-            Life::Ready => {}
-        }
-        let managers = self.managers.current();
-        if managers.registrations.iter().any(|listed| !self.hub.is_linked(&listed.id, listed.incarnation)) {
-            missing.push("lanes: a push-manager is not linked");
-        }
-        if !self.hub.state().outbox.is_linked() {
-            missing.push("controller: none takes reports");
-        }
-        if managers.listed_at.is_none_or(|at| at.elapsed() > LIST_AGE_MAX) {
-            missing.push("registry: it does not answer");
-        }
-        missing
-    }
+/// What the node serves without: `lanes` of push-managers that are listed (their pushes do not arrive here), a
+/// `controller` that takes its reports (first joins wait, others see its sessions as they were), `etcd`.
+pub fn degraded(hub: &Core, managers: &Roster) -> Vec<&'static str> {
+    let listing = managers.current();
+    let is_linked = listing.registrations.iter().all(|listed| hub.is_linked(&listed.id, listed.incarnation));
+    let is_listed = listing.listed_at.is_some_and(|at| at.elapsed() <= LIST_AGE_MAX);
+    let all = [("lanes", is_linked), ("controller", hub.state().outbox.is_linked()), ("etcd", is_listed)];
+    all.into_iter().filter(|(_, is_well)| !is_well).map(|(what, _)| what).collect()
 }
 
 #[derive(Serialize)]
@@ -143,7 +148,9 @@ struct Node<'a> {
 }
 
 async fn nodes(State(site): Shared) -> Response {
-    let (listing, loads) = (site.nodes.current(), site.loads.current());
+    let peers = site.peers.get();
+    let (listing, loads) =
+        peers.map(|peers| (peers.nodes.current(), peers.loads.current())).unwrap_or_default();
     let nodes: Vec<_> = listing
         .registrations
         .iter()

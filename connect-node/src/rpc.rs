@@ -6,7 +6,7 @@ use roomcast_proto::{
     add_reflection,
     pubsub::{
         GetNodeStatsRequest, KickReply, KickRequest, LaneDown, NodeStats,
-        connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer},
+        connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer, SERVICE_NAME},
         kick_request::Reason,
     },
     status,
@@ -92,14 +92,10 @@ pub fn stats(hub: &Core) -> NodeStats {
     }
 }
 
-/// All gRPC services of the node, with health and reflection.
-pub async fn router(hub: Arc<Core>) -> axum::Router {
+/// The gRPC service of the node, with reflection.
+pub fn router(hub: Arc<Core>) -> axum::Router {
     let service = ConnectNodeServiceServer::new(Service(hub))
         .max_decoding_message_size(LANE_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(LANE_MESSAGE_BYTES_MAX);
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ConnectNodeServiceServer<Service>>().await;
-    let routes = tonic::service::Routes::new(service).add_service(health_service);
-    add_reflection(routes, roomcast_proto::pubsub::connect_node_service_server::SERVICE_NAME)
-        .into_axum_router()
+    add_reflection(tonic::service::Routes::new(service), SERVICE_NAME).into_axum_router()
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, select_all};
 use roomcast_registry::{Member, State};
-use roomcast_runtime::Telemetry;
+use roomcast_runtime::{Front, Phase, Telemetry};
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -18,30 +18,19 @@ const MAILBOX_WAIT: Duration = Duration::from_millis(500);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Calls under way may take two seconds.
-const SERVING_END: Duration = Duration::from_secs(3);
-
-/// Bound ports.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Addresses {
-    pub grpc: SocketAddr,
-    pub http: SocketAddr,
-    pub metrics: SocketAddr,
-}
-
 /// A running node. Dropping it is like a crash: every task and thread ends at once, and its key stays until the lease
 /// runs out.
 pub struct Running {
-    pub(crate) addresses: Addresses,
-    pub(crate) telemetry: Telemetry,
+    pub(crate) front: Front,
+    pub(crate) http_address: SocketAddr,
     pub(crate) hub: Arc<Core>,
     pub(crate) load: Arc<Load>,
     pub(crate) member: Member,
     pub(crate) shards: Vec<ShardHandle>,
     /// Work that ends with the node; each task says its name when it ends.
     pub(crate) tasks: JoinSet<&'static str>,
-    /// What listens; ends by `end`.
-    pub(crate) serving: JoinSet<&'static str>,
+    /// The client port; ends by `end`.
+    pub(crate) accepting: JoinSet<&'static str>,
     pub(crate) end: CancellationToken,
     pub(crate) operations: EndOperations,
 }
@@ -49,22 +38,22 @@ pub struct Running {
 impl Running {
     /// Where push-managers and controllers reach it.
     pub fn grpc_address(&self) -> SocketAddr {
-        self.addresses.grpc
+        self.front.grpc_address()
     }
 
     /// Where clients reach it.
     pub fn http_address(&self) -> SocketAddr {
-        self.addresses.http
+        self.http_address
     }
 
     /// Where Prometheus reads.
     pub fn metrics_address(&self) -> SocketAddr {
-        self.addresses.metrics
+        self.front.metrics_address()
     }
 
     /// Its metrics and traces.
     pub fn telemetry(&self) -> &Telemetry {
-        &self.telemetry
+        &self.front.telemetry
     }
 
     /// The address clients are told, of `/ws`.
@@ -89,11 +78,12 @@ impl Running {
 
     /// Resolves when the node cannot go on: a part that must live ended, or another process holds its key.
     pub async fn failed(&mut self) -> String {
-        let Self { member, tasks, serving, shards, .. } = self;
+        let Self { front, member, tasks, accepting, shards, .. } = self;
         tokio::select! {
             error = member.lost() => error.to_string(),
             Some(ended) = tasks.join_next() => why(ended),
-            Some(ended) = serving.join_next() => why(ended),
+            why = front.failed() => why,
+            Some(ended) = accepting.join_next() => why(ended),
             index = first_ended(shards) => format!("shard {index} ended"),
         }
     }
@@ -101,8 +91,9 @@ impl Running {
     /// Stops in order: no new sessions, every session closed with 4001, what that means told to the other tiers, the
     /// key given back, then the ports. Takes some seconds at most.
     pub async fn stop(self) {
-        let Self { hub, telemetry, load, member, shards, mut tasks, mut serving, end, operations, .. } = self;
+        let Self { front, hub, load, member, shards, mut tasks, mut accepting, end, operations, .. } = self;
         load.set_open(false);
+        front.set_phase(Phase::Draining).await;
         hub.set_life(State::Draining);
         member.set_state(State::Draining);
         stop_shards(&hub, shards).await;
@@ -118,11 +109,9 @@ impl Running {
         tasks.shutdown().await;
         hub.end_lanes();
         end.cancel();
-        let all = async { while serving.join_next().await.is_some() {} };
-        let _ = timeout(SERVING_END, all).await;
+        while accepting.join_next().await.is_some() {}
+        front.close().await;
         drop(operations);
-        // An error means that the runtime ends, and the traces with it.
-        let _ = tokio::task::spawn_blocking(move || telemetry.flush()).await;
         tracing::info!(node_id = %hub.identity.node_id, "the node stopped");
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     admission::Batches, backlog::Backlog, clock::StoreClock, error::fault, metrics::Metrics, peers::Peers,
-    report::Streams, seats::Audits, sweep::Suspects, tasks::Tasks,
+    report::Streams, seats::Audits, sweep::Suspects, tasks::Tasks, watch::StoresHealth,
 };
 
 /// How long presence may take where a join waits for it: the record must still have its turn within the second.
@@ -43,6 +43,7 @@ pub(crate) struct Controller {
     pub(crate) stale_cards: Backlog,
     /// Nodes that may have died.
     pub(crate) suspects: Suspects,
+    pub(crate) stores_health: StoresHealth,
 }
 
 impl Controller {
@@ -68,6 +69,7 @@ impl Controller {
             audits: Audits::default(),
             stale_cards: Backlog::default(),
             suspects: Suspects::default(),
+            stores_health: StoresHealth::default(),
             config,
             rooms,
             presence,

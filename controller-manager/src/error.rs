@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast_runtime::BindError;
+use roomcast_runtime::{BindError, Causes};
 use roomcast_store::{Error as StoreError, ErrorKind};
 use roomcast_types::{Code, Fault, InvalidId};
 
@@ -18,8 +18,20 @@ pub enum Error {
     /// The id of the configuration cannot be registered.
     #[error("server.id: {0}")]
     Id(#[from] InvalidId),
+    /// A store answers, and with something that a retry does not mend.
+    #[error("{what}: {}", Causes(source))]
+    Store {
+        /// Which, and where.
+        what: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The section `etcd` of the configuration names no registry that can be used.
+    #[error("{}", Causes(.0))]
+    Open(#[from] roomcast_registry::OpenError),
     /// The registry refused or did not answer.
-    #[error("cannot register: {0}")]
+    #[error("cannot register: {}", Causes(.0))]
     Registry(#[from] roomcast_registry::Error),
 }
 
@@ -34,20 +46,5 @@ pub(crate) fn fault(error: &StoreError) -> Fault {
             tracing::error!(error = %Causes(error), "a store failed");
             Fault::new(Code::Internal, "the store failed; the controller's log says how")
         }
-    }
-}
-
-/// Shows an error with everything behind it, on one line.
-struct Causes<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

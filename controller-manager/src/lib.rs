@@ -42,7 +42,7 @@ use roomcast_runtime::Config;
 use roomcast_store::{Presence, Rooms};
 
 pub use error::Error;
-pub use running::{Running, start};
+pub use running::{Running, Starting, run, start};
 
 /// What a controller works with.
 #[derive(Clone)]

@@ -2,15 +2,15 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use roomcast_proto::pubsub::controller_service_server::ControllerServiceServer;
-use roomcast_registry::{Member, Registration, Role, State};
-use roomcast_runtime::{Bound, Telemetry, bind, serve};
+use roomcast_proto::pubsub::controller_service_server::{ControllerServiceServer, SERVICE_NAME};
+use roomcast_registry::{Member, Registration, Registry, Role, State};
+use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
+use roomcast_store::{Error as StoreError, Presence, Rooms};
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::{
     task::JoinSet,
     time::{error::Elapsed, timeout},
 };
-use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
@@ -20,80 +20,133 @@ use crate::{
     seats, sweep, watch,
 };
 
-const SERVICE: &str = "controller-manager";
 /// How long giving the registration back may take; past it the lease runs out instead.
 const LEAVE_WAIT: Duration = Duration::from_secs(2);
-/// How long requests under way may take at the end.
-const DRAIN_WAIT: Duration = Duration::from_secs(3);
 
 /// A controller that serves. Dropping it is like a crash: everything ends at once and the registration stays until
 /// its lease runs out.
 pub struct Running {
     controller: Arc<Controller>,
-    grpc_address: SocketAddr,
-    metrics_address: SocketAddr,
+    front: Front,
     member: Member,
-    end: CancellationToken,
-    /// Serve until `end`.
-    servers: JoinSet<()>,
     /// Run for ever; each returns its name when it ends all the same.
     workers: JoinSet<&'static str>,
+    _end_tasks: EndTasks,
 }
 
-/// Starts a controller: when this returns it serves and is registered as ready.
+/// Starts a controller on stores and a registry: when this returns it serves and is registered as ready.
 pub async fn start(deps: Deps) -> Result<Running, Error> {
     let Deps { config, registry, rooms, presence } = deps;
-    let id = ServiceId::new(&config.server.id)?;
-    let (network, server) = (&config.network, &config.server);
-    let grpc = bind(network.bind, server.port, "controller-manager gRPC", "server.port").await?;
-    let metrics =
-        bind(network.bind, server.metrics_port, "controller-manager metrics", "server.metrics_port").await?;
-    let (grpc_address, metrics_address) = (grpc.address, metrics.address);
-    let registration = Registration {
-        role: Role::ControllerManager,
-        id: id.clone(),
-        grpc_address: format!("{}:{}", network.advertised(), grpc_address.port()),
-        url: String::new(),
-        incarnation: Incarnation::random(),
-        state: State::Starting,
-    };
-    let telemetry = Telemetry::new(SERVICE, id.as_str(), &config.telemetry);
-    let lease_ttl = config.etcd.lease_ttl;
-    let controller = Controller::new(id, config, &registry, (rooms, presence), telemetry);
-    let controller = Arc::new(controller);
-    let end = CancellationToken::new();
-    let servers = serve_all(&controller, grpc, metrics, &end).await;
-    let workers = spawn_workers(&controller);
-    controller.nodes.refresh().await;
-    controller.push_managers.refresh().await;
-    let member = Member::join(registry, registration, lease_ttl).await?;
-    member.set_state(State::Ready);
-    tracing::info!(controller_id = %controller.id, grpc = %grpc_address, metrics = %metrics_address, "ready");
-    Ok(Running { controller, grpc_address, metrics_address, member, end, servers, workers })
+    Starting::bind(config).await?.start(registry, rooms, presence).await
 }
 
-async fn serve_all(
-    controller: &Arc<Controller>,
-    grpc: Bound,
-    metrics: Bound,
-    end: &CancellationToken,
-) -> JoinSet<()> {
+/// Starts a controller as its configuration says: answers `/ready` at once, waits for the stores and the registry, and
+/// returns when it serves.
+pub async fn run(config: Arc<Config>) -> Result<Running, Error> {
+    let starting = Starting::bind(config).await?;
+    let (registry, rooms, presence) =
+        tokio::try_join!(starting.registry(), starting.rooms(), starting.presence())?;
+    starting.start(registry, rooms, presence).await
+}
+
+/// A controller that has its ports, and answers what is asked about its health.
+pub struct Starting {
+    config: Arc<Config>,
+    id: ServiceId,
+    front: Front,
+}
+
+impl Starting {
+    /// Takes the ports.
+    pub async fn bind(config: Arc<Config>) -> Result<Self, Error> {
+        let (network, server) = (&config.network, &config.server);
+        let id = ServiceId::new(&server.id)?;
+        let grpc = bind(network.bind, server.port, "controller-manager gRPC", "server.port").await?;
+        let metrics =
+            bind(network.bind, server.metrics_port, "controller-manager metrics", "server.metrics_port")
+                .await?;
+        let telemetry = Telemetry::new("controller-manager", id.as_str(), &config.telemetry);
+        let front = Front::open(SERVICE_NAME, grpc, metrics, telemetry).await;
+        Ok(Self { config, id, front })
+    }
+
+    /// The configured registry, as soon as it answers.
+    pub async fn registry(&self) -> Result<Arc<dyn Registry>, Error> {
+        let etcd = &self.config.etcd;
+        let registry = roomcast_registry::open(etcd)?;
+        let look = || registry.get(Role::ControllerManager, &self.id);
+        self.front.readiness.wait_for(etcd.shown(), roomcast_registry::Error::is_retryable, look).await?;
+        Ok(registry)
+    }
+
+    /// The configured record, as soon as it answers and has its tables.
+    pub async fn rooms(&self) -> Result<Arc<dyn Rooms>, Error> {
+        let database = &self.config.database;
+        let what = database.shown();
+        let failed = |source| Error::Store { what: what.clone(), source };
+        let rooms = roomcast_store::open_rooms(database).await.map_err(failed)?;
+        let ping = || rooms.ping();
+        let answered = self.front.readiness.wait_for(&what, StoreError::is_retryable, ping);
+        answered.await.map_err(failed)?;
+        Ok(rooms)
+    }
+
+    /// The configured shared memory, as soon as it answers.
+    pub async fn presence(&self) -> Result<Arc<dyn Presence>, Error> {
+        let redis = &self.config.redis;
+        let what = redis.shown();
+        let failed = |source| Error::Store { what: what.clone(), source };
+        let presence = roomcast_store::open_presence(redis).await.map_err(failed)?;
+        let look = || presence.generation();
+        let answered = self.front.readiness.wait_for(&what, StoreError::is_retryable, look);
+        answered.await.map_err(failed)?;
+        Ok(presence)
+    }
+
+    /// Serves and registers.
+    pub async fn start(
+        self,
+        registry: Arc<dyn Registry>,
+        rooms: Arc<dyn Rooms>,
+        presence: Arc<dyn Presence>,
+    ) -> Result<Running, Error> {
+        let Self { config, id, front } = self;
+        let (grpc, metrics) = (front.grpc_address(), front.metrics_address());
+        let registration = Registration {
+            role: Role::ControllerManager,
+            id: id.clone(),
+            grpc_address: format!("{}:{}", config.network.advertised(), grpc.port()),
+            url: String::new(),
+            incarnation: Incarnation::random(),
+            state: State::Starting,
+        };
+        let telemetry = front.telemetry.clone();
+        let controller = Controller::new(id, config.clone(), &registry, (rooms, presence), telemetry);
+        let controller = Arc::new(controller);
+        front.serve(router(&controller));
+        let workers = spawn_workers(&controller);
+        controller.nodes.refresh().await;
+        controller.push_managers.refresh().await;
+        let join = || Member::join(registry.clone(), registration.clone(), config.etcd.lease_ttl);
+        let member = front
+            .readiness
+            .wait_for(config.etcd.shown(), roomcast_registry::Error::is_retryable, join)
+            .await?;
+        let watched = controller.clone();
+        front.readiness.set_degraded(move || watched.degraded());
+        front.set_phase(Phase::Ready).await;
+        member.set_state(State::Ready);
+        tracing::info!(controller_id = %controller.id, %grpc, %metrics, "ready");
+        let _end_tasks = EndTasks(controller.clone());
+        Ok(Running { controller, front, member, workers, _end_tasks })
+    }
+}
+
+fn router(controller: &Arc<Controller>) -> axum::Router {
     let service = ControllerServiceServer::new(Rpc(controller.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<ControllerServiceServer<Rpc>>().await;
-    let routes = Routes::new(service).add_service(health);
-    let router = roomcast_proto::add_reflection(
-        routes,
-        roomcast_proto::pubsub::controller_service_server::SERVICE_NAME,
-    )
-    .prepare()
-    .into_axum_router();
-    let mut servers = JoinSet::new();
-    servers.spawn(serve(grpc, router, end.clone()));
-    servers.spawn(serve(metrics, controller.telemetry.router(), end.clone()));
-    servers
+    roomcast_proto::add_reflection(Routes::new(service), SERVICE_NAME).prepare().into_axum_router()
 }
 
 fn spawn_workers(controller: &Arc<Controller>) -> JoinSet<&'static str> {
@@ -120,27 +173,24 @@ type Work = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Running {
     /// Where ControllerService is served.
     pub fn grpc_address(&self) -> SocketAddr {
-        self.grpc_address
+        self.front.grpc_address()
     }
 
     /// Where `/metrics` is served.
     pub fn metrics_address(&self) -> SocketAddr {
-        self.metrics_address
+        self.front.metrics_address()
     }
 
     /// Metrics and traces of this controller.
     pub fn telemetry(&self) -> &Telemetry {
-        &self.controller.telemetry
+        &self.front.telemetry
     }
 
     /// Resolves when the controller cannot go on: a part of it ended, or another process took its registration.
     pub async fn failed(&mut self) -> String {
         tokio::select! {
             error = self.member.lost() => error.to_string(),
-            Some(ended) = self.servers.join_next() => match ended {
-                Ok(()) => "a port is not served any more".to_owned(),
-                Err(error) => format!("serving ended: {error}"),
-            },
+            why = self.front.failed() => why,
             Some(ended) = self.workers.join_next() => match ended {
                 Ok(name) => format!("the task for {name} ended"),
                 Err(error) => format!("a task ended: {error}"),
@@ -150,22 +200,19 @@ impl Running {
 
     /// Gives the registration back, lets requests under way finish, and ends. Takes a few seconds at most.
     pub async fn stop(mut self) {
+        self.front.set_phase(Phase::Draining).await;
         let _: Result<(), Elapsed> = timeout(LEAVE_WAIT, self.member.leave()).await;
         self.controller.streams.end_all();
-        self.end.cancel();
-        let drained = async { while self.servers.join_next().await.is_some() {} };
-        let _: Result<(), Elapsed> = timeout(DRAIN_WAIT, drained).await;
-        let telemetry = self.controller.telemetry.clone();
-        // Blocks while the last traces are sent.
-        if tokio::task::spawn_blocking(move || telemetry.flush()).await.is_err() {
-            tracing::warn!("the last traces were not sent");
-        }
+        self.front.close().await;
+        self.workers.shutdown().await;
     }
 }
 
-impl Drop for Running {
+/// Ends the tasks that answer to nobody when it is dropped: they hold the controller, which holds them.
+struct EndTasks(Arc<Controller>);
+
+impl Drop for EndTasks {
     fn drop(&mut self) {
-        // These hold the controller, which holds them.
-        self.controller.tasks.close();
+        self.0.tasks.close();
     }
 }

@@ -1,6 +1,9 @@
 //! Watches the stores: whether they answer, whether presence lost its content, and what the gauges show.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -13,30 +16,58 @@ const SUMS_EVERY: u32 = 5;
 /// How long a store may take to count as answering.
 const WAIT: Duration = Duration::from_secs(2);
 
+/// A list of the registry that is older says that the registry is away.
+const LIST_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// Whether the stores answer, as of the last look.
+pub(crate) struct StoresHealth {
+    record: Health,
+    presence: Health,
+}
+
 /// Whether a store answers; logs each change once.
 struct Health {
     store: &'static str,
-    is_well: bool,
+    is_well: AtomicBool,
+}
+
+impl Default for StoresHealth {
+    fn default() -> Self {
+        let well = |store| Health { store, is_well: AtomicBool::new(true) };
+        Self { record: well("record"), presence: well("presence") }
+    }
 }
 
 impl Health {
-    fn of(store: &'static str) -> Self {
-        Self { store, is_well: true }
+    fn is_well(&self) -> bool {
+        self.is_well.load(Ordering::Relaxed)
     }
 
-    fn note(&mut self, is_well: bool) {
-        match (self.is_well, is_well) {
+    fn note(&self, is_well: bool) {
+        match (self.is_well.swap(is_well, Ordering::Relaxed), is_well) {
             (true, false) => tracing::warn!(store = self.store, "a store does not answer"),
             (false, true) => tracing::info!(store = self.store, "a store answers again"),
             _ => {}
         }
-        self.is_well = is_well;
+    }
+}
+
+impl Controller {
+    /// The sections of the configuration whose servers do not answer now: what the controller serves without.
+    pub(crate) fn degraded(&self) -> Vec<&'static str> {
+        let is_listed = self.nodes.current().listed_at.is_some_and(|at| at.elapsed() <= LIST_AGE_MAX);
+        let all = [
+            ("database", self.stores_health.record.is_well()),
+            ("redis", self.stores_health.presence.is_well()),
+            ("etcd", is_listed),
+        ];
+        all.into_iter().filter(|(_, is_well)| !is_well).map(|(section, _)| section).collect()
     }
 }
 
 /// Runs for ever.
 pub(crate) async fn watch_stores(controller: &Controller) {
-    let (mut record, mut presence) = (Health::of("record"), Health::of("presence"));
+    let StoresHealth { record, presence } = &controller.stores_health;
     let mut generation = None;
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

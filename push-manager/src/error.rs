@@ -1,6 +1,6 @@
 //! Why a push-manager did not start.
 
-use roomcast_runtime::BindError;
+use roomcast_runtime::{BindError, Causes};
 use roomcast_types::InvalidId;
 
 /// One line each, with what to do where that is known.
@@ -12,8 +12,11 @@ pub enum Error {
     /// `push_manager.id` is not an id.
     #[error("push_manager.id: {0}")]
     Id(#[from] InvalidId),
+    /// The section `etcd` of the configuration names no registry that can be used.
+    #[error("{}", Causes(.0))]
+    Open(#[from] roomcast_registry::OpenError),
     /// The registry did not take the registration.
-    #[error("cannot register: {0}")]
+    #[error("cannot register: {}", Causes(.0))]
     Register(#[from] roomcast_registry::Error),
     /// The registry took the registration and then did not list the nodes.
     #[error("the registry does not list the nodes; without them pushes would miss their targets")]

@@ -24,4 +24,4 @@ mod rpc;
 mod running;
 
 pub use error::Error;
-pub use running::{Deps, Running, start};
+pub use running::{Deps, Running, run, start};

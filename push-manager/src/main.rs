@@ -1,13 +1,17 @@
 //! The `push-manager` program: arguments, configuration, run.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
+use push_manager::Running;
 use roomcast_runtime::{
-    cli::{ConfigFlags, NO_SHARED_REGISTRY, end},
+    cli::{ConfigFlags, block_on, end, run_until_signal, workers},
     config::Program,
     logging,
 };
+
+/// More threads than a push-manager on a full lane of each node keeps busy.
+const WORKERS_MAX: usize = 16;
 
 /// Takes pushes from business servers and delivers them through the connect-nodes.
 #[derive(Debug, Parser)]
@@ -24,5 +28,6 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), String> {
     let Some(config) = arguments.config.load(Program::PushManager)? else { return Ok(()) };
     logging::init(&config.log);
-    Err(NO_SHARED_REGISTRY.to_owned())
+    let starting = push_manager::run(Arc::new(config));
+    block_on(workers(WORKERS_MAX), run_until_signal(starting, |_| {}, Running::failed, Running::stop))
 }

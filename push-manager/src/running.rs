@@ -1,22 +1,16 @@
-//! Builds the service from its parts, starts it in the order of DESIGN 4, and ends it.
+//! Builds the service from its parts, starts it in an order that leaves no push without its targets, and ends it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use roomcast_proto::pubsub::push_manager_service_server::{PushManagerServiceServer, SERVICE_NAME};
 use roomcast_registry::{Member, Registration, Registry, Role, Roster, State};
-use roomcast_runtime::{Bound, Config, Telemetry, bind, serve};
+use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
-};
-use tokio_util::sync::CancellationToken;
-use tonic_health::{
-    ServingStatus,
-    pb::health_server::{Health, HealthServer},
-    server::{HealthReporter, health_reporter},
 };
 
 use crate::{
@@ -53,83 +47,104 @@ pub struct Deps {
 
 /// A running push-manager. Dropping it without [`Running::stop`] is like a crash.
 pub struct Running {
-    grpc_address: SocketAddr,
-    metrics_address: SocketAddr,
-    telemetry: Telemetry,
+    front: Front,
     member: Member,
     pusher: Arc<Pusher>,
     fleet: Arc<Fleet>,
-    health: HealthReporter,
-    end_serving: CancellationToken,
     /// Ends with the name of the task and why.
     tasks: JoinSet<String>,
 }
 
-/// Starts a push-manager; returns when it takes pushes.
+/// Starts a push-manager on a registry; returns when it takes pushes.
 pub async fn start(deps: Deps) -> Result<Running, Error> {
-    let Deps { config, registry } = deps;
-    let own = &config.push_manager;
-    let id = ServiceId::new(&own.id)?;
-    let ip = config.network.bind;
-    let grpc = bind(ip, own.port, "push-manager gRPC and JSON", "push_manager.port").await?;
-    let metrics_port =
-        bind(ip, own.metrics_port, "push-manager metrics", "push_manager.metrics_port").await?;
-    let (grpc_address, metrics_address) = (grpc.address, metrics_port.address);
+    Starting::bind(deps.config).await?.start(deps.registry).await
+}
 
-    let telemetry = Telemetry::new("push-manager", &own.id, &config.telemetry);
-    let incarnation = Incarnation::random();
-    let context = Arc::new(context(&config, incarnation, &telemetry));
-    let (fleet, keeper) = fleet(context.clone(), Roster::start(registry.clone(), Role::ConnectNode));
-    let fleet = Arc::new(fleet);
-    let controllers = Roster::start(registry.clone(), Role::ControllerManager);
-    let controllers = Arc::new(Controllers::new(own.controller_address.clone(), controllers));
-    let room = &config.room;
-    let cards = Cards::new(controllers.clone(), context.clone(), room.cache_ttl, room.deleted_ttl);
-    let tracing = telemetry.tracing().clone();
-    let pusher = Arc::new(Pusher::new(context.clone(), fleet.clone(), Arc::new(cards), tracing, own.wait));
+/// Starts a push-manager as its configuration says: answers `/ready` at once, waits for the registry, and returns when
+/// it takes pushes.
+pub async fn run(config: Arc<Config>) -> Result<Running, Error> {
+    let starting = Starting::bind(config).await?;
+    let registry = starting.registry().await?;
+    starting.start(registry).await
+}
 
-    let end_serving = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    let (health, health_service) = health_reporter();
-    say(&health, ServingStatus::NotServing).await;
-    let router = router(&config, &pusher, &controllers, health_service);
-    serving(&mut tasks, "gRPC", grpc, router, &end_serving);
-    serving(&mut tasks, "metrics", metrics_port, telemetry.router(), &end_serving);
-    tasks.spawn(keeper.run());
-    tasks.spawn(async move {
-        context.clock.watch().await;
-        "the watch over the clock ended".to_owned()
-    });
+/// A push-manager that has its ports, and answers what is asked about its health.
+struct Starting {
+    config: Arc<Config>,
+    id: ServiceId,
+    front: Front,
+}
 
-    let registration = Registration {
-        role: Role::PushManager,
-        id,
-        grpc_address: format!("{}:{}", config.network.advertised(), grpc_address.port()),
-        url: String::new(),
-        incarnation,
-        state: State::Starting,
-    };
-    let member = Member::join(registry, registration, config.etcd.lease_ttl).await?;
-    // Write, then read: a node that registers after this list finds us in its own.
-    if !fleet.meet(MEET).await {
-        return Err(Error::Unlisted);
+impl Starting {
+    async fn bind(config: Arc<Config>) -> Result<Self, Error> {
+        let own = &config.push_manager;
+        let id = ServiceId::new(&own.id)?;
+        let ip = config.network.bind;
+        let grpc = bind(ip, own.port, "push-manager gRPC and JSON", "push_manager.port").await?;
+        let metrics = bind(ip, own.metrics_port, "push-manager metrics", "push_manager.metrics_port").await?;
+        let telemetry = Telemetry::new("push-manager", &own.id, &config.telemetry);
+        let front = Front::open(SERVICE_NAME, grpc, metrics, telemetry).await;
+        Ok(Self { config, id, front })
     }
-    fleet.linked(LINK).await;
-    pusher.open();
-    say(&health, ServingStatus::Serving).await;
-    member.set_state(State::Ready);
-    tracing::info!(id = own.id, address = %grpc_address, "push-manager is ready");
-    Ok(Running {
-        grpc_address,
-        metrics_address,
-        telemetry,
-        member,
-        pusher,
-        fleet,
-        health,
-        end_serving,
-        tasks,
-    })
+
+    /// The configured registry, as soon as it answers.
+    async fn registry(&self) -> Result<Arc<dyn Registry>, Error> {
+        let etcd = &self.config.etcd;
+        let registry = roomcast_registry::open(etcd)?;
+        let look = || registry.get(Role::PushManager, &self.id);
+        self.front.readiness.wait_for(etcd.shown(), roomcast_registry::Error::is_retryable, look).await?;
+        Ok(registry)
+    }
+
+    async fn start(self, registry: Arc<dyn Registry>) -> Result<Running, Error> {
+        let Self { config, id, front } = self;
+        let own = &config.push_manager;
+        let incarnation = Incarnation::random();
+        let context = Arc::new(context(&config, incarnation, &front.telemetry));
+        let (fleet, keeper) = fleet(context.clone(), Roster::start(registry.clone(), Role::ConnectNode));
+        let fleet = Arc::new(fleet);
+        let controllers = Roster::start(registry.clone(), Role::ControllerManager);
+        let controllers = Arc::new(Controllers::new(own.controller_address.clone(), controllers));
+        let room = &config.room;
+        let cards = Cards::new(controllers.clone(), context.clone(), room.cache_ttl, room.deleted_ttl);
+        let tracing = front.telemetry.tracing().clone();
+        let pusher =
+            Arc::new(Pusher::new(context.clone(), fleet.clone(), Arc::new(cards), tracing, own.wait));
+        front.serve(router(&config, &pusher, &controllers));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keeper.run());
+        tasks.spawn(async move {
+            context.clock.watch().await;
+            "the watch over the clock ended".to_owned()
+        });
+
+        let registration = Registration {
+            role: Role::PushManager,
+            id,
+            grpc_address: format!("{}:{}", config.network.advertised(), front.grpc_address().port()),
+            url: String::new(),
+            incarnation,
+            state: State::Starting,
+        };
+        let join = || Member::join(registry.clone(), registration.clone(), config.etcd.lease_ttl);
+        let member = front
+            .readiness
+            .wait_for(config.etcd.shown(), roomcast_registry::Error::is_retryable, join)
+            .await?;
+        // Write, then read: a node that registers after this list finds us in its own.
+        if !fleet.meet(MEET).await {
+            return Err(Error::Unlisted);
+        }
+        fleet.linked(LINK).await;
+        pusher.open();
+        let watched = fleet.clone();
+        front.readiness.set_degraded(move || if watched.is_stale() { vec!["etcd"] } else { Vec::new() });
+        front.set_phase(Phase::Ready).await;
+        member.set_state(State::Ready);
+        let (grpc, metrics) = (front.grpc_address(), front.metrics_address());
+        tracing::info!(manager_id = own.id, %grpc, %metrics, "ready");
+        Ok(Running { front, member, pusher, fleet, tasks })
+    }
 }
 
 fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> Context {
@@ -148,62 +163,39 @@ fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> 
     }
 }
 
-/// What health checks answer, for the service and for the whole process.
-async fn say(health: &HealthReporter, status: ServingStatus) {
-    health.set_service_status("", status).await;
-    health.set_service_status(SERVICE_NAME, status).await;
-}
-
-fn router(
-    config: &Config,
-    pusher: &Arc<Pusher>,
-    controllers: &Arc<Controllers>,
-    health: HealthServer<impl Health>,
-) -> Router {
+fn router(config: &Config, pusher: &Arc<Pusher>, controllers: &Arc<Controllers>) -> Router {
     let push_bytes_max = config.limits.push_bytes_max.as_usize();
     let rpc = Rpc::new(pusher.clone(), push_bytes_max);
     // More than the largest push, so that one too large is answered TOO_LARGE with the limit.
     let service = PushManagerServiceServer::new(rpc)
         .max_decoding_message_size((push_bytes_max + ENVELOPE_BYTES).max(4 << 20));
-    let routes = tonic::service::Routes::new(service).add_service(health);
-    let grpc = roomcast_proto::add_reflection(routes, SERVICE_NAME).into_axum_router();
+    let grpc = roomcast_proto::add_reflection(tonic::service::Routes::new(service), SERVICE_NAME);
     let body_bytes_max = config.limits.body_bytes_max.as_usize();
-    json::add(grpc, Api::new(pusher.clone(), controllers.clone(), push_bytes_max, body_bytes_max))
-}
-
-fn serving(
-    tasks: &mut JoinSet<String>,
-    name: &'static str,
-    bound: Bound,
-    router: Router,
-    end: &CancellationToken,
-) {
-    let end = end.clone();
-    tasks.spawn(async move {
-        serve(bound, router, end).await;
-        format!("serving {name} ended")
-    });
+    json::add(
+        grpc.into_axum_router(),
+        Api::new(pusher.clone(), controllers.clone(), push_bytes_max, body_bytes_max),
+    )
 }
 
 impl Running {
     /// Where gRPC and JSON are served.
     pub fn grpc_address(&self) -> SocketAddr {
-        self.grpc_address
+        self.front.grpc_address()
     }
 
     /// Where gRPC and JSON are served.
     pub fn http_address(&self) -> SocketAddr {
-        self.grpc_address
+        self.front.grpc_address()
     }
 
     /// Where `/metrics` is served.
     pub fn metrics_address(&self) -> SocketAddr {
-        self.metrics_address
+        self.front.metrics_address()
     }
 
     /// Its metrics and traces.
     pub fn telemetry(&self) -> &Telemetry {
-        &self.telemetry
+        &self.front.telemetry
     }
 
     /// Which life this is; the middle of every message id names its low half.
@@ -215,6 +207,7 @@ impl Running {
     pub async fn failed(&mut self) -> String {
         tokio::select! {
             error = self.member.lost() => error.to_string(),
+            why = self.front.failed() => why,
             Some(ended) = self.tasks.join_next() => match ended {
                 Ok(why) => why,
                 Err(error) => format!("a task ended: {error}"),
@@ -225,9 +218,9 @@ impl Running {
     /// Deregisters, takes no further pushes, lets what was accepted be acknowledged and answered for up to two
     /// seconds, then ends.
     pub async fn stop(mut self) {
+        self.front.set_phase(Phase::Draining).await;
         self.member.leave().await;
         self.pusher.close();
-        say(&self.health, ServingStatus::NotServing).await;
         let settled = async {
             while self.pusher.under_way() > 0 || self.fleet.queued() > 0 {
                 sleep(Duration::from_millis(5)).await;
@@ -236,19 +229,7 @@ impl Running {
         if timeout(SETTLE, settled).await.is_err() {
             tracing::warn!(messages = self.fleet.queued(), "stopped with messages that no node acknowledged");
         }
-        self.end_serving.cancel();
-        let served = async {
-            let mut left = 2;
-            while left > 0
-                && let Some(ended) = self.tasks.join_next().await
-            {
-                left -= u32::from(ended.is_ok());
-            }
-        };
-        let _ = timeout(SETTLE + Duration::from_secs(1), served).await;
+        self.front.close().await;
         self.tasks.shutdown().await;
-        let telemetry = self.telemetry.clone();
-        // The only blocking part; a panic in it would be one of the exporter.
-        let _ = tokio::task::spawn_blocking(move || telemetry.flush()).await;
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 async fn serve(bench: &mut Bench) -> String {
     let bound = roomcast_runtime::bind([127, 0, 0, 1].into(), 0, "test", "test").await.unwrap();
     let address = bound.address.to_string();
-    let router = rpc::router(bench.hub.clone()).await;
+    let router = rpc::router(bench.hub.clone());
     bench.spawn(roomcast_runtime::serve(bound, router, CancellationToken::new()));
     address
 }
