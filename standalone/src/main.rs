@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use roomcast_runtime::{
-    cli::{ConfigFlags, end},
-    config::Program,
+    Config,
+    cli::{ConfigFlags, block_on, end, run_until_signal},
+    config::{DatabaseTarget, Program},
     logging,
 };
 use standalone::{Options, Platform, ports::NODES_MAX};
@@ -31,50 +32,35 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), String> {
     let Some(config) = arguments.config.load(Program::Standalone)? else { return Ok(()) };
     logging::init(&config.log);
-    let options = Options { config, nodes: arguments.nodes, is_ephemeral: arguments.ephemeral };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(serve(options))
-}
-
-async fn serve(options: Options) -> Result<(), String> {
-    let mut end = end_signal()?;
-    let data = if options.is_ephemeral {
-        "in memory".to_owned()
-    } else {
-        let path = &options.config.database.path;
-        format!("in {}", std::path::absolute(path).unwrap_or_else(|_| path.clone()).display())
-    };
-    if !options.config.network.bind.is_loopback() {
+    if !config.network.bind.is_loopback() {
         tracing::warn!(
-            bind = %options.config.network.bind,
+            bind = %config.network.bind,
             "other machines can reach this platform and nothing asks for credentials"
         );
     }
-    let starting = Platform::start(options);
-    let mut platform = tokio::select! {
-        started = starting => started.map_err(|error| error.to_string())?,
-        () = end.recv() => return Ok(()),
-    };
-    show(&platform, &data);
-    let failure = tokio::select! {
-        () = end.recv() => None,
-        why = platform.failed() => Some(why),
-    };
-    eprintln!("Stopping; press Ctrl-C again to end at once.");
-    tokio::select! {
-        () = platform.stop() => {}
-        () = end.recv() => return Err("ended before everything was stopped".to_owned()),
+    let place = place_of_rooms(&config, arguments.ephemeral);
+    let starting =
+        Platform::start(Options { config, nodes: arguments.nodes, is_ephemeral: arguments.ephemeral });
+    block_on(
+        0,
+        run_until_signal(starting, |platform| show(platform, &place), Platform::failed, Platform::stop),
+    )
+}
+
+fn place_of_rooms(config: &Config, is_ephemeral: bool) -> String {
+    match config.database.target() {
+        _ if is_ephemeral => "in memory".to_owned(),
+        Ok(DatabaseTarget::Sqlite { folder }) => {
+            format!("in {}", std::path::absolute(&folder).unwrap_or(folder).display())
+        }
+        _ => format!("in {}", config.database.shown()),
     }
-    failure.map_or(Ok(()), Err)
 }
 
 #[allow(clippy::print_stdout, reason = "the program's answer to its user")]
-fn show(platform: &Platform, data: &str) {
+fn show(platform: &Platform, place: &str) {
     let push = platform.push_manager();
-    println!("Roomcast runs. Rooms are kept {data}.\n");
+    println!("Roomcast runs. Rooms are kept {place}.\n");
     for node in platform.nodes() {
         let (http, grpc, metrics) = (node.http_address(), node.grpc_address(), node.metrics_address());
         println!(
@@ -97,28 +83,4 @@ fn show(platform: &Platform, data: &str) {
         "or:                 curl -X POST http://{to}/v1/push/room/room-001 -d '{{\"content\":{{\"type\":\"TEXT\",\"data\":\"Hello\"}}}}'"
     );
     println!("\nCtrl-C stops everything.");
-}
-
-/// Ctrl-C and SIGTERM.
-struct EndSignal {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl EndSignal {
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-fn end_signal() -> Result<EndSignal, String> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error: std::io::Error| format!("cannot watch for signals: {error}");
-    Ok(EndSignal {
-        interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-        terminate: signal(SignalKind::terminate()).map_err(failed)?,
-    })
 }

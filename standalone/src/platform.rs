@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use roomcast_registry::{MemoryRegistry, Registry};
-use roomcast_runtime::Config;
-use roomcast_store::{MemoryPresence, SqliteRooms, open::DATABASE_FILE};
+use roomcast_registry::{Registry, Role};
+use roomcast_runtime::{Causes, Config, Readiness};
+use roomcast_store::SqliteRooms;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -19,7 +19,7 @@ pub struct Options {
     pub config: Config,
     /// connect-nodes, 1 to [`crate::ports::NODES_MAX`].
     pub nodes: u16,
-    /// Rooms in memory instead of in the folder `database.path`.
+    /// Rooms in memory, whatever `database` says.
     pub is_ephemeral: bool,
 }
 
@@ -33,15 +33,9 @@ pub struct Platform {
 /// Why the platform did not start; one line.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The record of rooms cannot be opened.
-    #[error("cannot open the rooms in {path}: {}", chain(source))]
-    Rooms {
-        /// The folder.
-        path: String,
-        /// Why.
-        #[source]
-        source: roomcast_store::Error,
-    },
+    /// The registry cannot be opened.
+    #[error("{0}")]
+    Registry(String),
     /// The controller-manager.
     #[error("controller-manager: {0}")]
     Controller(#[source] HostError<controller_manager::Error>),
@@ -59,34 +53,14 @@ pub enum StartError {
     },
 }
 
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = inner.source();
-    }
-    line
-}
-
 impl Platform {
     /// Starts controller-manager, push-manager and nodes, and returns when every node takes sessions. What was
     /// started before an error is gone when it returns.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { config, nodes, is_ephemeral } = options;
-        let rooms = open_rooms(&config, is_ephemeral).await?;
-        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
+        let registry = open_registry(&config).await?;
         let config = Arc::new(config);
-        let controller = controller_manager::start(controller_manager::Deps {
-            config: config.clone(),
-            registry: registry.clone(),
-            rooms: Arc::new(rooms),
-            presence: Arc::new(MemoryPresence::new()),
-        });
+        let controller = start_controller(config.clone(), registry.clone(), is_ephemeral);
         let controller = Hosted::start("controller", 2, controller).await.map_err(StartError::Controller)?;
         let push_manager =
             push_manager::start(push_manager::Deps { config: config.clone(), registry: registry.clone() });
@@ -133,10 +107,34 @@ impl Platform {
     }
 }
 
-async fn open_rooms(config: &Config, is_ephemeral: bool) -> Result<SqliteRooms, StartError> {
-    let file = config.database.path.join(DATABASE_FILE);
-    let opened = if is_ephemeral { SqliteRooms::ephemeral().await } else { SqliteRooms::open(&file).await };
-    opened.map_err(|source| StartError::Rooms { path: config.database.path.display().to_string(), source })
+/// The registry that all services of this process share, as soon as it answers.
+async fn open_registry(config: &Config) -> Result<Arc<dyn Registry>, StartError> {
+    let etcd = &config.etcd;
+    let registry =
+        roomcast_registry::open(etcd).map_err(|error| StartError::Registry(Causes(&error).to_string()))?;
+    let look = || registry.list(Role::ConnectNode);
+    let answered =
+        Readiness::new().wait_for(etcd.shown(), roomcast_registry::Error::is_retryable, look).await;
+    answered.map_err(|error| StartError::Registry(format!("{}: {}", etcd.shown(), Causes(&error))))?;
+    Ok(registry)
+}
+
+/// On the stores of the configuration, opened where they are used: on the controller's own runtime.
+async fn start_controller(
+    config: Arc<Config>,
+    registry: Arc<dyn Registry>,
+    is_ephemeral: bool,
+) -> Result<controller_manager::Running, controller_manager::Error> {
+    let starting = controller_manager::Starting::bind(config).await?;
+    let presence = starting.presence().await?;
+    let rooms = if is_ephemeral {
+        let opened = SqliteRooms::ephemeral().await;
+        let failed = |source| controller_manager::Error::Store { what: "rooms in memory".to_owned(), source };
+        Arc::new(opened.map_err(failed)?)
+    } else {
+        starting.rooms().await?
+    };
+    starting.start(registry, rooms, presence).await
 }
 
 async fn start_nodes(
