@@ -3,11 +3,13 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    path::PathBuf,
     sync::OnceLock,
     time::Duration,
 };
 
 use crate::{
+    authority::Authority,
     ports::free_port,
     process::{self, Process},
 };
@@ -16,28 +18,51 @@ use crate::{
 #[derive(Debug)]
 pub struct Etcd {
     port: u16,
+    /// Answers whether it is healthy, without a certificate or a login.
+    health_port: u16,
+    authority: Option<Authority>,
     process: Process,
 }
 
 impl Etcd {
     /// Starts one and waits until it answers.
     pub fn start() -> Self {
-        let (port, peer_port) = (free_port(), free_port());
+        Self::start_in(process::folder("etcd"), None)
+    }
+
+    /// The same, but it encrypts, and serves only those who show a certificate of its own authority.
+    pub fn start_with_tls() -> Self {
         let folder = process::folder("etcd");
-        let client = format!("http://127.0.0.1:{port}");
+        let authority = Authority::create(&folder);
+        Self::start_in(folder, Some(authority))
+    }
+
+    fn start_in(folder: PathBuf, authority: Option<Authority>) -> Self {
+        let (port, peer_port, health_port) = (free_port(), free_port(), free_port());
+        let scheme = if authority.is_some() { "https" } else { "http" };
+        let client = format!("{scheme}://127.0.0.1:{port}");
         let peer = format!("http://127.0.0.1:{peer_port}");
-        let arguments = [
+        let mut arguments = vec![
             format!("--data-dir={}", folder.join("data").display()),
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
             format!("--initial-cluster=default={peer}"),
+            format!("--listen-metrics-urls=http://127.0.0.1:{health_port}"),
             // Nothing here has to outlive the machine.
             "--unsafe-no-fsync".to_owned(),
             "--log-level=warn".to_owned(),
         ];
-        let etcd = Self { port, process: Process::start(folder, "etcd", &arguments) };
+        if let Some(authority) = &authority {
+            arguments.extend([
+                "--client-cert-auth".to_owned(),
+                format!("--trusted-ca-file={}", authority.ca_file().display()),
+                format!("--cert-file={}", authority.cert_file().display()),
+                format!("--key-file={}", authority.key_file().display()),
+            ]);
+        }
+        let etcd = Self { port, health_port, authority, process: Process::start(folder, "etcd", &arguments) };
         etcd.wait();
         etcd
     }
@@ -55,7 +80,13 @@ impl Etcd {
 
     /// `etcd://…`, as `etcd.url` takes it.
     pub fn url(&self) -> String {
-        format!("etcd://{}", self.endpoint())
+        let scheme = if self.authority.is_some() { "etcds" } else { "etcd" };
+        format!("{scheme}://{}", self.endpoint())
+    }
+
+    /// Whose certificates it takes, when it was started with TLS.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
     }
 
     /// Ends it as `kill -9` does; what it stored stays.
@@ -84,7 +115,7 @@ impl Etcd {
     }
 
     fn is_healthy(&self) -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.health_port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut answer = String::new();

@@ -5,12 +5,14 @@
 //! that freezes or stops a server starts one of its own (`start()`). Everything ends with the test binary, also when
 //! that is killed. Errors are panics: a test cannot go on without its server.
 
+mod authority;
 mod etcd;
 mod mariadb;
 mod ports;
 mod process;
 mod redis;
 
+pub use authority::Authority;
 pub use etcd::Etcd;
 pub use mariadb::MariaDb;
 pub use redis::{Redis, RedisCluster, RedisSentinel};
