@@ -9,7 +9,10 @@ use roomcast_types::ServiceId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{claim::Claimant, keeper::Keeper};
+use self::{
+    claim::Claimant,
+    keeper::{Hold, Keeper},
+};
 use crate::{Error, Registration, Registry, Result, Role, State};
 
 /// A registration that is kept alive. Dropping it is like a crash: the task ends, the key stays until its lease runs
@@ -20,7 +23,7 @@ pub struct Member {
     id: ServiceId,
     state: watch::Sender<State>,
     leave: mpsc::Sender<oneshot::Sender<()>>,
-    lost: watch::Receiver<Option<Registration>>,
+    hold: watch::Receiver<Hold>,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -38,17 +41,17 @@ impl Member {
     ) -> Result<Self> {
         let (role, id) = (registration.role, registration.id.clone());
         let (state, state_wanted) = watch::channel(registration.state);
-        let (lost_sender, lost) = watch::channel(None);
+        let (hold_found, hold) = watch::channel(Hold::Ours);
         let (leave, leave_requests) = mpsc::channel(1);
         let mut claimant = Claimant::new(registry, registration, ttl);
         claimant.claim_first().await?;
-        let keeper = Keeper::new(claimant, state_wanted, lost_sender);
+        let keeper = Keeper::new(claimant, state_wanted, hold_found);
         Ok(Self {
             role,
             id,
             state,
             leave,
-            lost,
+            hold,
             _keeper: AbortOnDropHandle::new(tokio::spawn(keeper.run(leave_requests))),
         })
     }
@@ -80,14 +83,19 @@ impl Member {
     }
 
     /// Waits until another live process holds the key; returns the [`Error::Held`] to exit with, which names it. The
-    /// task goes on trying to take the key back meanwhile. Never returns while the key is ours or free.
+    /// task goes on trying to take the key back meanwhile. `Unavailable` when that task came to an end, which only a
+    /// panic or the end of its runtime can do. Never returns while the key is ours or free, or after [`Self::leave`].
     pub async fn lost(&self) -> Error {
-        let mut lost = self.lost.clone();
-        let holder = lost.wait_for(Option::is_some).await.ok().and_then(|holder| holder.clone());
-        match holder {
-            Some(holder) => Error::Held { holder: Box::new(holder) },
-            // Left: nobody can take what is given back.
-            None => std::future::pending().await,
+        let mut hold = self.hold.clone();
+        let found = hold.wait_for(|hold| *hold != Hold::Ours).await.map(|hold| hold.clone());
+        match found {
+            Ok(Hold::Theirs(holder)) => Error::Held { holder },
+            // Nobody can take what is given back.
+            Ok(Hold::Ours | Hold::GivenBack) => std::future::pending().await,
+            Err(_) => {
+                let context = format!("nothing keeps the registration of {} {} any more", self.role, self.id);
+                Error::Unavailable { context, source: None }
+            }
         }
     }
 }

@@ -269,6 +269,18 @@ async fn a_key_that_a_live_process_took_is_lost_and_names_it() {
     assert!(timeout(TTL, member.lost()).await.is_err(), "the key is ours again");
 }
 
+#[test]
+fn a_registration_that_nothing_keeps_any_more_is_an_error() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (keeping, asking) = (runtime(), runtime());
+    let registry = Arc::new(MemoryRegistry::new());
+    let member = keeping.block_on(join(&registry, &life("127.0.0.1:1")));
+    // A panic of its task has the same effect.
+    drop(keeping);
+    let error = asking.block_on(async { timeout(TTL, member.lost()).await.unwrap() });
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn a_key_that_a_dead_process_left_is_taken_back() {
     let registry = Arc::new(MemoryRegistry::new());

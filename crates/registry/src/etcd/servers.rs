@@ -1,6 +1,7 @@
 //! The servers of one etcd: which of them is asked, for how long, and what an error means.
 
 use std::{
+    error::Error as _,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -152,9 +153,15 @@ fn is_lease_lost(error: &DriverError) -> bool {
     }
 }
 
+/// In a few words; of a broken connection the innermost cause, which names it.
 fn reason(error: &DriverError) -> String {
-    match error {
-        DriverError::GRpcStatus(status) => status.message().to_owned(),
-        other => other.to_string(),
+    let DriverError::GRpcStatus(status) = error else { return error.to_string() };
+    let mut innermost: &dyn std::error::Error = status;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    match status.source() {
+        Some(_) => format!("{}: {innermost}", status.message()),
+        None => status.message().to_owned(),
     }
 }

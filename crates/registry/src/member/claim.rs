@@ -3,7 +3,7 @@
 use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use roomcast_types::Incarnation;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use crate::{Error, Expect, LeaseId, Put, Registration, Registry, Result, State, call::bounded};
 
@@ -19,6 +19,8 @@ pub(super) struct Claimant {
     registration: Registration,
     ttl: Duration,
     lease: Option<LeaseId>,
+    /// When the lease was last asked for: its time may run from then on.
+    lease_since: Instant,
     /// Lives at our own address that this process has displaced since it joined. A dead one does not come back: when
     /// it holds the key again, two live processes were given one address.
     displaced: HashSet<Incarnation>,
@@ -27,7 +29,8 @@ pub(super) struct Claimant {
 
 impl Claimant {
     pub(super) fn new(registry: Arc<dyn Registry>, registration: Registration, ttl: Duration) -> Self {
-        Self { registry, registration, ttl, lease: None, displaced: HashSet::new(), has_joined: false }
+        let (lease, lease_since) = (None, Instant::now());
+        Self { registry, registration, ttl, lease, lease_since, displaced: HashSet::new(), has_joined: false }
     }
 
     pub(super) fn registration(&self) -> &Registration {
@@ -36,6 +39,10 @@ impl Claimant {
 
     pub(super) fn ttl(&self) -> Duration {
         self.ttl
+    }
+
+    pub(super) fn lease_since(&self) -> Instant {
+        self.lease_since
     }
 
     /// The first claim; a lease that it did not need is given back.
@@ -79,6 +86,7 @@ impl Claimant {
         if let Some(lease) = self.lease {
             return Ok(lease);
         }
+        self.lease_since = Instant::now();
         let lease = bounded("grant a lease", self.registry.grant(self.ttl)).await?;
         self.lease = Some(lease);
         Ok(lease)

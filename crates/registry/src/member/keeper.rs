@@ -27,12 +27,22 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Keep-alives per life of a lease: one may fail and the next still comes in time.
 const KEEP_ALIVES_PER_LEASE: u32 = 3;
 
+/// Who has our key, as far as known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// This process, or nobody.
+    Ours,
+    /// Another live process.
+    Theirs(Box<Registration>),
+    /// Nobody on our behalf: the member left.
+    GivenBack,
+}
+
 pub(super) struct Keeper {
     claimant: Claimant,
     /// Sender: the member. Its last value counts; closing it means that the member is being dropped.
     state_wanted: watch::Receiver<State>,
-    /// Who holds our key, while a live process does.
-    lost: watch::Sender<Option<Registration>>,
+    hold: watch::Sender<Hold>,
     next_keep_alive: Instant,
     next_read_back: Instant,
 }
@@ -41,11 +51,11 @@ impl Keeper {
     pub(super) fn new(
         claimant: Claimant,
         state_wanted: watch::Receiver<State>,
-        lost: watch::Sender<Option<Registration>>,
+        hold: watch::Sender<Hold>,
     ) -> Self {
-        let now = Instant::now();
-        let next_keep_alive = now + claimant.ttl() / KEEP_ALIVES_PER_LEASE;
-        Self { claimant, state_wanted, lost, next_keep_alive, next_read_back: now + READ_BACK_EVERY }
+        let next_keep_alive = claimant.lease_since() + claimant.ttl() / KEEP_ALIVES_PER_LEASE;
+        let next_read_back = Instant::now() + READ_BACK_EVERY;
+        Self { claimant, state_wanted, hold, next_keep_alive, next_read_back }
     }
 
     /// Runs until asked to leave, and answers when it has left.
@@ -58,6 +68,7 @@ impl Keeper {
                 () = &mut keep => return,
             }
         };
+        self.hold.send_replace(Hold::GivenBack);
         self.claimant.give_back().await;
         // Whoever asked may have gone.
         let _ = request.send(());
@@ -74,7 +85,7 @@ impl Keeper {
                         tracing::info!(key = self.claimant.registration().key(), "registered again");
                     }
                     (is_failing, pause) = (false, PAUSE_MIN);
-                    self.lost.send_if_modified(|lost| lost.take().is_some());
+                    self.found(Hold::Ours);
                 }
                 Err(error) => {
                     self.report(error, is_failing);
@@ -126,15 +137,15 @@ impl Keeper {
         self.claimant.write_state(state).await
     }
 
+    /// Whether it is news.
+    fn found(&self, found: Hold) -> bool {
+        self.hold.send_if_modified(|hold| std::mem::replace(hold, found.clone()) != found)
+    }
+
     fn report(&self, error: Error, was_failing: bool) {
         let key = self.claimant.registration().key();
         if let Error::Held { holder } = &error {
-            let is_news = self.lost.send_if_modified(|lost| {
-                let is_news = lost.as_ref() != Some(holder);
-                *lost = Some((**holder).clone());
-                is_news
-            });
-            if is_news {
+            if self.found(Hold::Theirs(holder.clone())) {
                 tracing::error!(key, %error, "another live process took our registration");
             }
         } else if !was_failing {

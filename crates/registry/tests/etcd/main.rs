@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
+mod defects;
 mod outages;
+mod stub;
 mod support;
 
 use std::{sync::Arc, time::Duration};
@@ -70,5 +73,7 @@ async fn a_server_that_is_away_is_no_reason_not_to_open() {
     let EtcdTarget::Servers(servers) = section.target().unwrap() else { panic!("memory") };
     let registry: Arc<dyn Registry> = Arc::new(EtcdRegistry::open(&servers, &section).unwrap());
     let error = registry.list(Role::ConnectNode).await.unwrap_err();
-    assert!(error.to_string().contains(&section.url.expose()["etcd://".len()..]), "{error}");
+    let address = &section.url.expose()["etcd://".len()..];
+    let error = error.to_string();
+    assert!(error.contains(address) && error.contains("Connection refused"), "{error}");
 }

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use roomcast_registry::{Error, Member, Role, Roster};
+use futures_util::StreamExt;
+use roomcast_registry::{Error, Hint, Member, Role, Roster};
 use roomcast_test_servers::Etcd;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
-    ROLE, TTL, answer, has, node, open, prefixed, refusing, register, wait_for_key, wait_for_list,
+    DEADLINE, ROLE, TTL, answer, has, node, open, prefixed, refusing, register, wait_for_key, wait_for_list,
 };
 
-/// etcd elects its leader after it started, so this is more than our own share of it, which is 2 s at most.
+/// Members and rosters try every 2 s at least; more than twice that is not what they promise.
 const SOON: Duration = Duration::from_secs(5);
 
 /// Stops etcd in one of several ways for longer than a lease, and looks who is there after it is back.
@@ -32,10 +33,11 @@ async fn everybody_is_back(etcd: &Etcd, stop: impl Fn(&Etcd), go_on: impl Fn(&Et
 
     let going_on = Instant::now();
     go_on(etcd);
+    let is_back = Instant::now();
     wait_for_key(&*theirs, &own).await;
     let is_fresh = |at: Option<Instant>| at.is_some_and(|at| at > going_on);
     wait_for_list(&roster, |listing| is_fresh(listing.listed_at) && has(listing, &own)).await;
-    assert!(going_on.elapsed() < SOON, "back after {:?}", going_on.elapsed());
+    assert!(is_back.elapsed() < SOON, "everybody was back only after {:?}", is_back.elapsed());
 
     let late = node("late");
     register(&*theirs, &late).await;
@@ -100,4 +102,17 @@ async fn a_server_that_is_frozen_is_passed_over_and_then_avoided() {
         assert_eq!(registry.list(ROLE).await.unwrap(), std::slice::from_ref(&own));
     }
     assert!(started.elapsed() < Duration::from_secs(1), "took {:?}", started.elapsed());
+}
+
+/// etcd ends connections that ping too fast, or while nothing is asked of it, and with them their watches.
+#[tokio::test]
+async fn a_watch_that_hears_nothing_for_long_still_hears() {
+    let section = prefixed(&Etcd::shared().url());
+    let (registry, other) = (open(&section), open(&section));
+    let mut hints = registry.watch(ROLE).await.unwrap();
+    // Four pings; etcd forgives two that come too early.
+    let silence = timeout(Duration::from_secs(26), hints.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    register(&*other, &node("late")).await;
+    assert_eq!(timeout(DEADLINE, hints.next()).await, Ok(Some(Hint)));
 }
