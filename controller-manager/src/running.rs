@@ -96,7 +96,7 @@ impl Starting {
         let redis = &self.config.redis;
         let what = redis.shown();
         let failed = |source| Error::Store { what: what.clone(), source };
-        let presence = roomcast_store::open_presence(redis).await.map_err(failed)?;
+        let presence = roomcast_store::open_presence(redis).map_err(failed)?;
         let look = || presence.generation();
         let answered = self.front.readiness.wait_for(&what, StoreError::is_retryable, look);
         answered.await.map_err(failed)?;

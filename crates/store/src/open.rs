@@ -48,7 +48,7 @@ fn target(section: &Database) -> Result<DatabaseTarget> {
 }
 
 /// The shared memory of who is where.
-pub async fn open_presence(section: &Redis) -> Result<Arc<dyn Presence>> {
+pub fn open_presence(section: &Redis) -> Result<Arc<dyn Presence>> {
     let failed = |context| Error::Failed { backend: "redis", context, source: None };
     match section.target().map_err(failed)? {
         RedisTarget::Memory => Ok(Arc::new(MemoryPresence::new())),
