@@ -21,6 +21,8 @@ pub struct Etcd {
     /// Answers whether it is healthy, without a certificate or a login.
     health_port: u16,
     authority: Option<Authority>,
+    /// What it stores.
+    data: PathBuf,
     process: Process,
 }
 
@@ -42,8 +44,9 @@ impl Etcd {
         let scheme = if authority.is_some() { "https" } else { "http" };
         let client = format!("{scheme}://127.0.0.1:{port}");
         let peer = format!("http://127.0.0.1:{peer_port}");
+        let data = folder.join("data");
         let mut arguments = vec![
-            format!("--data-dir={}", folder.join("data").display()),
+            format!("--data-dir={}", data.display()),
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
             format!("--listen-peer-urls={peer}"),
@@ -62,7 +65,8 @@ impl Etcd {
                 format!("--key-file={}", authority.key_file().display()),
             ]);
         }
-        let etcd = Self { port, health_port, authority, process: Process::start(folder, "etcd", &arguments) };
+        let etcd =
+            Self { port, health_port, authority, data, process: Process::start(folder, "etcd", &arguments) };
         etcd.wait();
         etcd
     }
@@ -92,6 +96,12 @@ impl Etcd {
     /// Ends it as `kill -9` does; what it stored stays.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// The same, and what it stored goes too.
+    pub fn kill_and_forget(&self) {
+        self.process.kill();
+        std::fs::remove_dir_all(&self.data).expect("its data");
     }
 
     /// Starts it again after [`Self::kill`] and waits until it answers.

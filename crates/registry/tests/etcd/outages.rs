@@ -52,6 +52,11 @@ async fn after_etcd_was_killed_everybody_is_back() {
 }
 
 #[tokio::test]
+async fn after_etcd_lost_its_keys_and_leases_everybody_is_back() {
+    everybody_is_back(&Etcd::start(), Etcd::kill_and_forget, Etcd::start_again).await;
+}
+
+#[tokio::test]
 async fn after_etcd_was_frozen_everybody_is_back() {
     everybody_is_back(&Etcd::start(), Etcd::freeze, Etcd::thaw).await;
 }
