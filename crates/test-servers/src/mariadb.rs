@@ -36,6 +36,8 @@ impl MariaDb {
             "--no-defaults".to_owned(),
             data,
             user,
+            // A server that starts removes the temporary tables it finds there, also those of another one.
+            format!("--tmpdir={}", folder.display()),
             format!("--port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--socket={}", folder.join("socket").display()),
