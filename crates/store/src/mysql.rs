@@ -92,7 +92,7 @@ impl MysqlRooms {
     }
 
     async fn begin(&self) -> fault::Result<Transaction<'_>> {
-        let transaction = self.pool.lease().await?.begin().await?;
+        let transaction = self.pool.begin().await?;
         self.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(transaction)
     }

@@ -25,10 +25,6 @@ use tokio::{
 use super::fault::{BACKEND, Fault, Result};
 use crate::error::Error;
 
-/// Asks whether a connection still stands if nobody used it for this long: a server that restarted is noticed before
-/// the call and not by it.
-const CHECK_AFTER: Duration = Duration::from_secs(1);
-
 /// A connection that idled longer is closed instead of used: far below what middleboxes forget and below
 /// [`SERVER_PATIENCE`].
 const IDLE_MAX: Duration = Duration::from_secs(15);
@@ -56,6 +52,22 @@ struct Idle {
     since: Instant,
 }
 
+/// The first exchange of a borrowed connection, which shows that it still stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    Ping,
+    Begin,
+}
+
+impl Greeting {
+    async fn say(self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        match self {
+            Self::Ping => connection.ping().await,
+            Self::Begin => sqlx::raw_sql("BEGIN").execute(connection).await.map(|_| ()),
+        }
+    }
+}
+
 impl Pool {
     pub(super) fn new(target: &MysqlTarget, section: &Database) -> crate::Result<Self> {
         Ok(Self {
@@ -69,10 +81,21 @@ impl Pool {
         })
     }
 
-    /// Borrows a connection, within the pool's time-out.
+    /// Borrows a connection for statements that only read.
     pub(super) async fn lease(&self) -> Result<Lease<'_>> {
+        self.within(self.take(Greeting::Ping)).await
+    }
+
+    /// Borrows a connection with a transaction begun on it.
+    pub(super) async fn begin(&self) -> Result<Transaction<'_>> {
+        Ok(Transaction(self.within(self.take(Greeting::Begin)).await?))
+    }
+
+    /// The pool's time-out covers the greeting too: it takes no time on a server that answers, so a frozen one is
+    /// found out here and not by the longer time-out of a statement.
+    async fn within<T>(&self, taking: impl Future<Output = Result<T>>) -> Result<T> {
         let late = |_| Fault::late(&format!("get a connection to {}", self.place), self.pool_timeout);
-        timeout(self.pool_timeout, self.take()).await.map_err(late)?
+        timeout(self.pool_timeout, taking).await.map_err(late)?
     }
 
     /// Closes what idles: after an outage it is most likely broken.
@@ -81,12 +104,12 @@ impl Pool {
         drop(broken);
     }
 
-    async fn take(&self) -> Result<Lease<'_>> {
+    async fn take(&self, greeting: Greeting) -> Result<Lease<'_>> {
         let permit = self.permits.acquire().await.expect("it is never closed");
         let lease = |connection| Lease { pool: self, connection, _permit: permit };
         while let Some(mut idle) = self.pop_idle() {
-            let age = idle.since.elapsed();
-            if age < CHECK_AFTER || (age < IDLE_MAX && idle.connection.ping().await.is_ok()) {
+            // One that broke while it idled is not the call's fault: the next one may do.
+            if idle.since.elapsed() < IDLE_MAX && greeting.say(&mut idle.connection).await.is_ok() {
                 return Ok(lease(idle.connection));
             }
         }
@@ -94,6 +117,9 @@ impl Pool {
         let mut connection = self.options.connect().await.map_err(failed)?;
         let session = sqlx::raw_sql(AssertSqlSafe(self.session.as_str()));
         session.execute(&mut connection).await.map_err(failed)?;
+        if greeting == Greeting::Begin {
+            greeting.say(&mut connection).await.map_err(failed)?;
+        }
         Ok(lease(connection))
     }
 
@@ -122,7 +148,7 @@ pub(super) struct Lease<'a> {
 
 pub(super) type Statement<'q> = Query<'q, MySql, MySqlArguments>;
 
-impl<'a> Lease<'a> {
+impl Lease<'_> {
     /// Runs a statement; how many rows it found or changed.
     pub(super) async fn execute(&mut self, context: &str, statement: Statement<'_>) -> Result<u64> {
         let limit = self.pool.statement_timeout;
@@ -141,12 +167,6 @@ impl<'a> Lease<'a> {
         within(self.pool.statement_timeout, context, query.fetch_all(&mut self.connection)).await
     }
 
-    /// Begins a transaction, which ends with the connection unless it is committed or rolled back.
-    pub(super) async fn begin(mut self) -> Result<Transaction<'a>> {
-        self.command("begin a transaction", "BEGIN").await?;
-        Ok(Transaction(self))
-    }
-
     /// For the next one who borrows.
     pub(super) fn give_back(self) {
         let Self { pool, connection, _permit } = self;
@@ -160,7 +180,7 @@ impl<'a> Lease<'a> {
     }
 }
 
-/// A transaction under way; gone without a trace when dropped.
+/// A transaction under way; its connection is closed, and so it is rolled back, when dropped.
 pub(super) struct Transaction<'a>(Lease<'a>);
 
 impl Transaction<'_> {
@@ -239,7 +259,7 @@ pub(super) fn options(target: &MysqlTarget) -> crate::Result<MySqlConnectOptions
 }
 
 /// What a connection starts with. A wait for a lock ends before the statement's time-out, so that it is an answer and
-/// the connection survives. MariaDB also bounds statements and idle transactions itself; MySQL reads a comment there.
+/// no outage. MariaDB also bounds statements and idle transactions itself; MySQL reads a comment there.
 fn session(statement_timeout: Duration) -> String {
     let seconds = statement_timeout.as_secs_f64();
     let lock_wait = (seconds.ceil() as u64).saturating_sub(1).clamp(1, 5);
