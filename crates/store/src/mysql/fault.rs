@@ -125,9 +125,19 @@ fn kind(error: &sqlx::Error, number: Option<u16>) -> Kind {
     match (error, number) {
         (_, Some(number)) if CONFLICTS.contains(&number) => Kind::Conflict,
         (_, Some(number)) if OUTAGES.contains(&number) => Kind::Outage,
+        (error, _) if is_tls(error) => Kind::Answer,
         // A broken exchange ends with its connection; the next one starts afresh.
         (sqlx::Error::Io(_) | sqlx::Error::Protocol(_), _) => Kind::Outage,
         _ => Kind::Answer,
+    }
+}
+
+/// The server has no TLS, or a certificate that is not trusted, which the TLS library reports as invalid data.
+fn is_tls(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
     }
 }
 
@@ -145,8 +155,8 @@ fn advice(error: &sqlx::Error, number: Option<u16>) -> Option<&'static str> {
         Some(number) if DENIED.contains(&number) => {
             Some("access denied; check database.user, its password and its grants")
         }
-        _ if matches!(error, sqlx::Error::Tls(_)) => {
-            Some("no TLS with this server; check database.tls and database.ca_file")
+        _ if is_tls(error) => {
+            Some("no TLS that this program may trust; check database.tls and database.ca_file")
         }
         _ => None,
     }
