@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use roomcast_runtime::config::{Database, DatabaseTarget, Redis, RedisTarget};
+use roomcast_runtime::config::{self, Database, DatabaseTarget, RedisTarget};
 
 use crate::{
     error::{Error, Result},
     memory::MemoryPresence,
     mysql::MysqlRooms,
     presence::Presence,
+    redis::RedisPresence,
     rooms::Rooms,
     sqlite::SqliteRooms,
 };
@@ -43,17 +44,15 @@ pub async fn migrate(section: &Database) -> Result<Migrated> {
     }
 }
 
-fn target(section: &Database) -> Result<DatabaseTarget> {
-    section.target().map_err(|context| Error::Failed { backend: "database", context, source: None })
+/// The shared memory of who is where. A server is not waited for: the first call connects.
+pub fn open_presence(section: &config::Redis) -> Result<Arc<dyn Presence>> {
+    let target = section.target();
+    Ok(match target.map_err(|context| Error::Failed { backend: "redis", context, source: None })? {
+        RedisTarget::Memory => Arc::new(MemoryPresence::new()),
+        RedisTarget::Server(server) => Arc::new(RedisPresence::open(&server, section)?),
+    })
 }
 
-/// The shared memory of who is where.
-pub fn open_presence(section: &Redis) -> Result<Arc<dyn Presence>> {
-    let failed = |context| Error::Failed { backend: "redis", context, source: None };
-    match section.target().map_err(failed)? {
-        RedisTarget::Memory => Ok(Arc::new(MemoryPresence::new())),
-        RedisTarget::Server(_) => {
-            Err(failed("this build keeps presence in memory only; set redis.url to memory:".to_owned()))
-        }
-    }
+fn target(section: &Database) -> Result<DatabaseTarget> {
+    section.target().map_err(|context| Error::Failed { backend: "database", context, source: None })
 }

@@ -1,0 +1,2 @@
+-- ARGV: user, session.
+enter(ARGV[1], ARGV[2])

@@ -1,0 +1,2 @@
+-- The clock of the master that holds KEYS[1].
+return redis.call('TIME')

@@ -1,0 +1,8 @@
+//! Redis keeps the rules of presence, as one server, as a cluster and behind a Sentinel, and through its faults.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "redis/conformance.rs"]
+mod conformance;
+#[path = "redis/support.rs"]
+mod support;
