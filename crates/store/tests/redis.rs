@@ -4,5 +4,13 @@
 
 #[path = "redis/conformance.rs"]
 mod conformance;
+#[path = "redis/faults.rs"]
+mod faults;
+#[path = "redis/leftovers.rs"]
+mod leftovers;
+#[path = "redis/login.rs"]
+mod login;
+#[path = "redis/masters.rs"]
+mod masters;
 #[path = "redis/support.rs"]
 mod support;

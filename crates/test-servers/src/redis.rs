@@ -1,8 +1,9 @@
 //! Redis: one server, a cluster of three masters, or a master and a replica under Sentinels.
 
-use std::{process::Command, sync::OnceLock};
+use std::{path::PathBuf, process::Command, sync::OnceLock};
 
 use crate::{
+    authority::Authority,
     output,
     ports::free_port,
     process::{self, Process},
@@ -12,6 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
+    tls: Option<Tls>,
     process: Process,
 }
 
@@ -21,15 +23,31 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    fn start_with(more: &[&str]) -> Self {
-        let port = free_port();
+    /// The same, and it encrypts on a second port.
+    pub fn start_with_tls() -> Self {
         let folder = process::folder("redis");
+        let tls = Tls { port: free_port(), authority: Authority::create(&folder) };
+        let port = tls.port.to_string();
+        let [ca, cert, key] = [tls.authority.ca_file(), tls.authority.cert_file(), tls.authority.key_file()]
+            .map(|file| file.display().to_string());
+        let files = ["--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key];
+        let more = [&["--tls-port", &port, "--tls-auth-clients", "no"], &files[..]].concat();
+        Self { tls: Some(tls), ..Self::start_in(folder, &more) }
+    }
+
+    fn start_with(more: &[&str]) -> Self {
+        Self::start_in(process::folder("redis"), more)
+    }
+
+    fn start_in(folder: PathBuf, more: &[&str]) -> Self {
+        let port = free_port();
         let (port_text, folder_text) = (port.to_string(), folder.display().to_string());
         let mut arguments = vec!["--port", &port_text, "--bind", "127.0.0.1", "--dir", &folder_text];
         // Nothing here has to outlive the server.
         arguments.extend(["--save", "", "--appendonly", "no"]);
         arguments.extend(more);
-        let server = Self { port, process: Process::start(folder, "redis-server", &arguments) };
+        let process = Process::start(folder, "redis-server", &arguments);
+        let server = Self { port, tls: None, process };
         server.wait();
         server
     }
@@ -53,6 +71,12 @@ impl Redis {
     /// `redis://…`, as `redis.url` takes it.
     pub fn url(&self) -> String {
         format!("redis://{}/0", self.address())
+    }
+
+    /// `rediss://…`, and the authority to trust, when it was started with TLS.
+    pub fn tls(&self) -> Option<(String, &Authority)> {
+        let tls = self.tls.as_ref()?;
+        Some((format!("rediss://127.0.0.1:{}/0", tls.port), &tls.authority))
     }
 
     /// Runs one command with redis-cli; what it prints.
@@ -84,6 +108,13 @@ impl Redis {
     fn wait(&self) {
         self.process.wait_until(|| prints(self.port, &["PING"], "PONG"));
     }
+}
+
+/// Where a server encrypts, beside its plain port.
+#[derive(Debug)]
+struct Tls {
+    port: u16,
+    authority: Authority,
 }
 
 /// A Redis Cluster of three masters that share the slots.

@@ -1,18 +1,24 @@
 //! How a connection comes about: to one server, to a cluster, or to the master that the Sentinels name.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::select_ok};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode,
+    RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     io::tcp::TcpSettings,
 };
 use roomcast_runtime::config::{RedisMode, RedisServer};
 
-use super::{BACKEND, link::Link};
+use super::{
+    BACKEND,
+    link::{Link, Watch},
+};
 use crate::error::{Error, Result};
 
 /// Commands that wait to be written; more wait for room, within their deadline.
@@ -21,6 +27,9 @@ const WAITING_COMMANDS: usize = 4_096;
 const WRITE_BYTES: usize = 64 * 1024;
 /// A connection whose bytes nobody acknowledges ends after so many times the time-out: its host is gone.
 const UNACKNOWLEDGED: u32 = 4;
+
+/// A master that was replaced takes calls until it hears so, and forgets them then: the Sentinels know earlier.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Where to, as whom, and how long it may take.
 #[derive(Debug)]
@@ -54,48 +63,65 @@ impl Dialer {
         self.server.mode == RedisMode::Cluster
     }
 
-    pub(super) async fn dial(&self) -> RedisResult<Link> {
+    pub(super) async fn dial(self: Arc<Self>) -> RedisResult<Link> {
         let attempt = async {
             match self.server.mode {
                 RedisMode::Single => {
                     let (host, port) = &self.server.addresses[0];
                     self.connect(self.login(self.info(host, *port)?)).await.map(Link::One)
                 }
-                RedisMode::Sentinel => self.ask_sentinels().await.map(Link::One),
+                RedisMode::Sentinel => self.clone().follow_sentinels().await,
                 RedisMode::Cluster => self.cluster()?.get_async_connection().await.map(Link::Cluster),
             }
         };
         tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// All Sentinels at once: the first that names a master that answers as one is followed, so that a silent
-    /// Sentinel costs no time.
-    async fn ask_sentinels(&self) -> RedisResult<MultiplexedConnection> {
+    /// Connects to the master, and watches that it stays the one.
+    async fn follow_sentinels(self: Arc<Self>) -> RedisResult<Link> {
+        let named = self.named_master().await?;
+        let mut master = self.connect(self.login(self.info(&named.0, named.1)?)).await?;
+        // A failover is under way while the one that is named does not say so itself.
+        match redis::cmd("ROLE").query_async::<Vec<Value>>(&mut master).await {
+            Ok(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => {}
+            Ok(_) => {
+                let text = "the Sentinel names a master that is a replica still";
+                return Err((ServerErrorKind::ReadOnly.into(), text).into());
+            }
+            // Users may lack the permission to ask.
+            Err(error) if error.kind() == ServerErrorKind::NoPerm.into() => {}
+            Err(error) => return Err(error),
+        }
+        let watch = Watch::default();
+        let (dialer, deposed) = (self.clone(), watch.is_deposed.clone());
+        Ok(Link::Master(
+            master,
+            Arc::new(watch.run(async move {
+                let look = || tokio::time::timeout(dialer.timeout, dialer.named_master());
+                // Sentinels that do not answer tell nothing.
+                while !matches!(look().await, Ok(Ok(now)) if now != named) {
+                    tokio::time::sleep(WATCH_EVERY).await;
+                }
+                deposed.store(true, Ordering::Relaxed);
+            })),
+        ))
+    }
+
+    /// All Sentinels at once, the first that answers is believed: a silent one costs no time.
+    async fn named_master(&self) -> RedisResult<(String, u16)> {
         let answers = self.server.addresses.iter().map(|(host, port)| self.ask(host, *port).boxed());
         Ok(select_ok(answers).await?.0)
     }
 
-    async fn ask(&self, host: &str, port: u16) -> RedisResult<MultiplexedConnection> {
+    async fn ask(&self, host: &str, port: u16) -> RedisResult<(String, u16)> {
         let mut sentinel = self.connect(self.info(host, port)?).await?;
         let mut question = redis::cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.server.master);
         let named: Option<(String, u16)> = question.query_async(&mut sentinel).await?;
-        let (host, port) = named.ok_or_else(|| {
-            let hint = "set redis.master to the name that the Sentinels watch";
-            (ErrorKind::MasterNameNotFoundBySentinel, hint, self.server.master.clone())
-        })?;
-        let mut master = self.connect(self.login(self.info(&host, port)?)).await?;
-        // A failover is under way while the one that is named does not say so itself.
-        match redis::cmd("ROLE").query_async::<Vec<redis::Value>>(&mut master).await {
-            Ok(role) if role.first() == Some(&redis::Value::BulkString(b"master".to_vec())) => Ok(master),
-            Ok(_) => {
-                let text = "the Sentinel names a master that is a replica still";
-                Err((ServerErrorKind::ReadOnly.into(), text).into())
-            }
-            // Users may lack the permission to ask.
-            Err(error) if error.kind() == ServerErrorKind::NoPerm.into() => Ok(master),
-            Err(error) => Err(error),
-        }
+        let unknown = "set redis.master to the name that the Sentinels watch";
+        let missing =
+            || (ErrorKind::MasterNameNotFoundBySentinel, unknown, self.server.master.clone()).into();
+        named.ok_or_else(missing)
     }
 
     async fn connect(&self, info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {

@@ -1,6 +1,9 @@
 //! The connection of the moment: made when a call needs one, shared by all calls, replaced when it failed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::{
     FutureExt,
@@ -10,6 +13,7 @@ use redis::{
     Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, ServerErrorKind, aio::MultiplexedConnection,
     cluster_async::ClusterConnection,
 };
+use tokio::task::JoinSet;
 
 use super::{dial::Dialer, fault, script::Script};
 
@@ -18,7 +22,28 @@ use super::{dial::Dialer, fault, script::Script};
 #[derive(Clone)]
 pub(super) enum Link {
     One(MultiplexedConnection),
+    Master(MultiplexedConnection, Arc<Watch>),
     Cluster(ClusterConnection),
+}
+
+impl Link {
+    fn is_deposed(&self) -> bool {
+        matches!(self, Self::Master(_, watch) if watch.is_deposed.load(Ordering::Relaxed))
+    }
+}
+
+/// Notices that the Sentinels name another master. Ends with the connection that it watches.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub is_deposed: Arc<AtomicBool>,
+    task: JoinSet<()>,
+}
+
+impl Watch {
+    pub(super) fn run(mut self, watching: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.task.spawn(watching);
+        self
+    }
 }
 
 /// One try to connect, shared by the calls that wait for it.
@@ -65,7 +90,7 @@ impl Wire {
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let (number, link) = self.link().await?;
         let answer = match link {
-            Link::One(mut link) => command.query_async(&mut link).await,
+            Link::One(mut link) | Link::Master(mut link, _) => command.query_async(&mut link).await,
             Link::Cluster(mut link) => command.query_async(&mut link).await,
         };
         self.judged(number, answer)
@@ -75,7 +100,7 @@ impl Wire {
     pub(super) async fn query_all<T: FromRedisValue>(&self, commands: &Pipeline) -> RedisResult<T> {
         let (number, link) = self.link().await?;
         let answer = match link {
-            Link::One(mut link) => commands.query_async(&mut link).await,
+            Link::One(mut link) | Link::Master(mut link, _) => commands.query_async(&mut link).await,
             Link::Cluster(mut link) => commands.query_async(&mut link).await,
         };
         self.judged(number, answer)
@@ -110,11 +135,10 @@ impl Wire {
             let mut slot = self.lock();
             let number = slot.0;
             match &slot.1 {
-                Slot::Ready(link) => return Ok((number, link.clone())),
+                Slot::Ready(link) if !link.is_deposed() => return Ok((number, link.clone())),
                 Slot::Dialing(dialing) => (number, dialing.clone()),
-                Slot::Empty => {
-                    let dialer = self.dialer.clone();
-                    let dialing = async move { dialer.dial().await }.boxed().shared();
+                Slot::Ready(_) | Slot::Empty => {
+                    let dialing = self.dialer.clone().dial().boxed().shared();
                     *slot = (number + 1, Slot::Dialing(dialing.clone()));
                     (number + 1, dialing)
                 }
