@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use roomcast_client::Pusher;
-use roomcast_registry::{MemoryRegistry, Registry};
+use roomcast_client::{Controller, Pusher};
+use roomcast_registry::MemoryRegistry;
 use roomcast_runtime::{
     Config,
     config::{Layers, Program},
@@ -11,18 +11,24 @@ use roomcast_runtime::{
 use roomcast_store::{MemoryPresence, SqliteRooms};
 use standalone::Hosted;
 
-use crate::{api::Api, errors, freeze::Frozen};
+use crate::{
+    api::Api,
+    backends::{Backends, Servers},
+    errors,
+    freeze::Frozen,
+};
 
 /// Workers of each service's runtime.
 const WORKERS: usize = 1;
 
 /// Names what to start.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ClusterBuilder {
     nodes: usize,
     push_managers: usize,
     controllers: usize,
     sets: Vec<String>,
+    servers: Option<Servers>,
 }
 
 impl ClusterBuilder {
@@ -50,6 +56,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Stands on real servers instead of the embedded stores.
+    pub fn on(mut self, servers: Servers) -> Self {
+        self.sets.extend(servers.sets());
+        self.servers = Some(servers);
+        self
+    }
+
     /// Starts everything and returns when every node takes sessions.
     pub async fn start(self) -> Cluster {
         errors::collect();
@@ -58,6 +71,7 @@ impl ClusterBuilder {
             rooms: Arc::new(SqliteRooms::ephemeral().await.expect("SQLite in memory")),
             presence: Arc::new(MemoryPresence::new()),
             sets: self.sets,
+            servers: self.servers,
             controllers: Vec::new(),
             push_managers: Vec::new(),
             nodes: Vec::new(),
@@ -77,12 +91,13 @@ impl ClusterBuilder {
 
 /// The running cluster; what is left of it dies with it. Indexes count from 0 in order of start.
 pub struct Cluster {
-    /// Shared by all services; has controls of its own.
+    /// Shared by all services; has controls of its own. Unused on real servers, like the next two.
     pub registry: Arc<MemoryRegistry>,
     /// The record of rooms.
     pub rooms: Arc<SqliteRooms>,
     /// The shared memory; has controls of its own.
     pub presence: Arc<MemoryPresence>,
+    servers: Option<Servers>,
     sets: Vec<String>,
     controllers: Vec<Option<Hosted<controller_manager::Running>>>,
     push_managers: Vec<Option<Hosted<push_manager::Running>>>,
@@ -92,7 +107,7 @@ pub struct Cluster {
 impl Cluster {
     /// One controller, one push-manager, three nodes.
     pub fn builder() -> ClusterBuilder {
-        ClusterBuilder { nodes: 3, push_managers: 1, controllers: 1, sets: Vec::new() }
+        ClusterBuilder { nodes: 3, push_managers: 1, controllers: 1, sets: Vec::new(), servers: None }
     }
 
     fn config(&self, name: &str) -> Arc<Config> {
@@ -116,19 +131,36 @@ impl Cluster {
         )
     }
 
-    fn registry(&self) -> Arc<dyn Registry> {
-        self.registry.clone()
+    fn backends(&self) -> Backends {
+        if self.servers.is_some() {
+            return Backends::Configured;
+        }
+        Backends::Embedded {
+            registry: self.registry.clone(),
+            rooms: self.rooms.clone(),
+            presence: self.presence.clone(),
+        }
+    }
+
+    /// The servers that the cluster stands on.
+    pub fn servers(&self) -> &Servers {
+        self.servers.as_ref().expect("the test put the cluster on servers")
     }
 
     /// Starts one more controller; its index.
     pub async fn start_controller(&mut self) -> usize {
-        let deps = controller_manager::Deps {
-            config: self.config(&format!("controller-{}", self.controllers.len() + 1)),
-            registry: self.registry(),
-            rooms: self.rooms.clone(),
-            presence: self.presence.clone(),
+        let config = self.config(&format!("controller-{}", self.controllers.len() + 1));
+        let backends = self.backends();
+        let starting = async move {
+            let deps = controller_manager::Deps {
+                registry: backends.registry(&config),
+                rooms: backends.rooms(&config).await,
+                presence: backends.presence(&config).await,
+                config,
+            };
+            controller_manager::start(deps).await
         };
-        let hosted = Hosted::start("controller", WORKERS, controller_manager::start(deps)).await;
+        let hosted = Hosted::start("controller", WORKERS, starting).await;
         self.controllers.push(Some(hosted.unwrap_or_else(|error| panic!("controller: {error}"))));
         self.controllers.len() - 1
     }
@@ -136,18 +168,37 @@ impl Cluster {
     /// Starts one more push-manager; its index.
     pub async fn start_push_manager(&mut self) -> usize {
         let config = self.config(&format!("push-manager-{}", self.push_managers.len() + 1));
-        let deps = push_manager::Deps { config, registry: self.registry() };
-        let hosted = Hosted::start("push-manager", WORKERS, push_manager::start(deps)).await;
+        let backends = self.backends();
+        let starting = async move {
+            push_manager::start(push_manager::Deps { registry: backends.registry(&config), config }).await
+        };
+        let hosted = Hosted::start("push-manager", WORKERS, starting).await;
         self.push_managers.push(Some(hosted.unwrap_or_else(|error| panic!("push-manager: {error}"))));
         self.push_managers.len() - 1
     }
 
     /// Starts one more node; its index.
     pub async fn start_node(&mut self) -> usize {
+        let node = self.begin_node().await;
+        self.add_node(node)
+    }
+
+    /// Starts one more node, which may have to wait for something.
+    pub fn begin_node(&self) -> impl Future<Output = Hosted<connect_node::Running>> + use<> {
         let config = self.config(&format!("connect-node-{}", self.nodes.len() + 1));
-        let deps = connect_node::Deps { config, registry: self.registry() };
-        let hosted = Hosted::start("connect-node", WORKERS, connect_node::start(deps)).await;
-        self.nodes.push(Some(hosted.unwrap_or_else(|error| panic!("connect-node: {error}"))));
+        let backends = self.backends();
+        let starting = async move {
+            connect_node::start(connect_node::Deps { registry: backends.registry(&config), config }).await
+        };
+        async move {
+            let hosted = Hosted::start("connect-node", WORKERS, starting).await;
+            hosted.unwrap_or_else(|error| panic!("connect-node: {error}"))
+        }
+    }
+
+    /// Takes a node that was begun into the cluster; its index.
+    pub fn add_node(&mut self, node: Hosted<connect_node::Running>) -> usize {
+        self.nodes.push(Some(node));
         self.nodes.len() - 1
     }
 
@@ -200,6 +251,12 @@ impl Cluster {
     /// Ends a controller as `kill -9` does.
     pub fn kill_controller(&mut self, index: usize) {
         self.controllers[index].take().expect("was not ended").kill();
+    }
+
+    /// A client of one controller.
+    pub fn controller_client(&self, index: usize) -> Controller {
+        let address = self.controller(index).grpc_address().to_string();
+        Controller::new([address]).expect("host:port")
     }
 
     /// Freezes a push-manager until the guard is dropped.

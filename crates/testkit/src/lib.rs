@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a library of tests: its panics are verdicts")]
 
 pub mod api;
+pub mod backends;
 pub mod browser;
 pub mod cluster;
 pub mod errors;
@@ -14,6 +15,7 @@ pub mod wait;
 pub mod ws;
 
 pub use api::{Api, outcome};
+pub use backends::Servers;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use wait::{DEADLINE, eventually};
 pub use ws::Client;
