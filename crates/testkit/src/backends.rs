@@ -78,7 +78,7 @@ impl Backends {
     pub(crate) async fn presence(&self, config: &Config) -> Arc<dyn Presence> {
         match self {
             Self::Embedded { presence, .. } => presence.clone(),
-            Self::Configured => roomcast_store::open_presence(&config.redis).await.expect("is configured"),
+            Self::Configured => roomcast_store::open_presence(&config.redis).expect("is configured"),
         }
     }
 }

@@ -24,7 +24,8 @@ async fn two_controllers_never_give_out_more_seats_than_there_are() {
     cluster.finish().await;
 }
 
-#[tokio::test]
+// Looks at the record while the storm goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_that_dies_in_mid_burst_costs_no_seat_and_gives_none_away() {
     let mut cluster = Cluster::builder().nodes(0).push_managers(0).controllers(1);
     cluster = cluster.set("room.rejoin_grace=1h");

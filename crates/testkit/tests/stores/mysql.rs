@@ -62,7 +62,6 @@ async fn join(client: &mut Client, room: &str) -> Value {
     }
 }
 
-
 async fn joins_at_last(client: &mut Client, room: &str) {
     let started = tokio::time::Instant::now();
     loop {
