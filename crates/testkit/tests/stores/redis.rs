@@ -63,10 +63,8 @@ async fn everybody_is_found(cluster: &Cluster, listeners: usize) {
     }
     eventually("the room has all its members", async || {
         let found = controller.get_room_info(info("traffic")).await.ok()?;
-        let listeners = u32::try_from(listeners).unwrap();
-        (u64::from(found.member_count) == u64::from(listeners)
-            && u64::from(found.online_count) == u64::from(listeners))
-        .then_some(())
+        let listeners = listeners as u64;
+        (found.member_count == listeners && found.online_count == listeners).then_some(())
     })
     .await;
 }
