@@ -1,24 +1,23 @@
 //! Joins: the rejoin fast path without SQL, else a seat from a transaction that joins of one room share.
 
 mod batches;
+mod budget;
 
 pub(crate) use batches::Batches;
+pub(crate) use budget::Budget;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use roomcast_store::{presence::CardEntry, rooms::SeatRequest};
 use roomcast_types::{Code, Fault, Membership, RoomCard, RoomId, RoomState, SessionId, StoreTime, UserId};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use self::batches::Seat;
 use crate::{
     controller::{Controller, room_deleted},
-    error::{RETRY_AFTER, fault},
+    error::{fault, retry_after},
     metrics::JoinOutcome,
 };
-
-/// How long a join may wait for the record. With what presence may take before, it ends within a second.
-const ADMISSION_WAIT: Duration = Duration::from_millis(650);
 
 /// A join that was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,13 +36,14 @@ pub(crate) async fn join(
     room: &RoomId,
     who: SeatRequest,
     session: SessionId,
+    budget: &mut Budget,
 ) -> Result<Joined, Fault> {
-    let joined = match rejoin(controller, room, &who.user_id, session).await {
+    let joined = match rejoin(controller, room, &who.user_id, session, budget).await {
         Ok(Some(joined)) => {
             controller.metrics.join(JoinOutcome::Rejoined);
             return Ok(joined);
         }
-        Ok(None) => enter(controller, room, who, session).await,
+        Ok(None) => enter(controller, room, who, session, budget).await,
         Err(refused) => Err(refused),
     };
     count(controller, &joined);
@@ -57,7 +57,7 @@ pub(crate) async fn take_seat(
     who: SeatRequest,
 ) -> Result<Joined, Fault> {
     let user = who.user_id.clone();
-    let seat = seat(controller, room, who).await;
+    let seat = seat(controller, room, who, &mut Budget::start()).await;
     let joined = match seat {
         Ok(seat) => {
             let now = controller.clock.now().await;
@@ -93,39 +93,39 @@ pub(crate) async fn mark_absent(
     marked.is_ok()
 }
 
-/// The fast path: whoever presence knows in the room holds a seat. `None`: ask the record.
+/// The fast path: whoever presence knows in the room holds a seat. `None`: ask the record, which decides as well when
+/// presence is away.
 async fn rejoin(
     controller: &Controller,
     room: &RoomId,
     user: &UserId,
     session: SessionId,
+    budget: &mut Budget,
 ) -> Result<Option<Joined>, Fault> {
     let presence = &controller.presence;
-    // Presence away is no reason to refuse: the record decides then.
-    let Ok(known) = controller.promptly(presence.card(room)).await else { return Ok(None) };
-    if let CardEntry::Buried { .. } = known {
-        return Err(room_deleted(room));
-    }
-    if !matches!(controller.promptly(presence.rejoin(room, user, session)).await, Ok(true)) {
+    if !matches!(budget.presence(controller, presence.rejoin(room, user, session)).await, Ok(true)) {
         return Ok(None);
     }
-    let (card, members) = match known {
-        CardEntry::Known { card, members } => (card, members),
-        _ => match timeout(ADMISSION_WAIT, controller.rooms.room(room)).await {
-            Ok(Ok(Some(row))) => {
-                controller.stale_cards.push(room.clone());
-                (row.card, row.members)
+    let (card, members) = match budget.presence(controller, presence.card(room)).await {
+        Ok(CardEntry::Known { card, members }) => (card, members),
+        Ok(CardEntry::Buried { .. }) => return Err(room_deleted(room)),
+        Ok(CardEntry::Unknown) | Err(_) => {
+            match timeout_at(budget.record_by(), controller.rooms.room(room)).await {
+                Ok(Ok(Some(row))) => {
+                    controller.stale_cards.push(room.clone());
+                    (row.card, row.members)
+                }
+                // Presence was rebuilt from reports and the record has lost the room: a transaction makes it anew.
+                Ok(Ok(None)) => return Ok(None),
+                _ => unknown_card(controller, room, budget).await,
             }
-            // Presence was rebuilt from reports and the record has lost the room: a transaction makes it anew.
-            Ok(Ok(None)) => return Ok(None),
-            _ => unknown_card(controller, room).await,
-        },
+        }
     };
     Ok(Some(Joined { card, members, is_present: true }))
 }
 
 /// What is said of a room whose card no store can show: version 0, and those online as its members.
-async fn unknown_card(controller: &Controller, room: &RoomId) -> (RoomCard, u64) {
+async fn unknown_card(controller: &Controller, room: &RoomId, budget: &mut Budget) -> (RoomCard, u64) {
     let card = RoomCard {
         room_id: room.clone(),
         version: 0,
@@ -133,7 +133,7 @@ async fn unknown_card(controller: &Controller, room: &RoomId) -> (RoomCard, u64)
         membership: Membership::Follow,
         max_users: controller.config.room.default_max_users,
     };
-    let counts = controller.promptly(controller.presence.online_counts(room)).await;
+    let counts = budget.presence(controller, controller.presence.online_counts(room)).await;
     (card, counts.map_or(1, |(_, users)| users))
 }
 
@@ -142,25 +142,34 @@ async fn enter(
     room: &RoomId,
     who: SeatRequest,
     session: SessionId,
+    budget: &mut Budget,
 ) -> Result<Joined, Fault> {
     let user = who.user_id.clone();
-    let seat = seat(controller, room, who).await?;
-    let entered = controller.promptly(controller.presence.enter(room, &user, session)).await;
-    Ok(Joined { card: seat.card, members: seat.members, is_present: entered.is_ok() && seat.is_card_shown })
+    let seat = seat(controller, room, who, budget).await?;
+    budget.record_answered();
+    let entered = budget.presence(controller, controller.presence.enter(room, &user, session)).await;
+    Ok(Joined { card: seat.card, members: seat.members, is_present: entered.is_ok() })
 }
 
 /// A seat from the next transaction of the room.
-async fn seat(controller: &Arc<Controller>, room: &RoomId, who: SeatRequest) -> Result<Seat, Fault> {
+async fn seat(
+    controller: &Arc<Controller>,
+    room: &RoomId,
+    who: SeatRequest,
+    budget: &mut Budget,
+) -> Result<Seat, Fault> {
     let answer = batches::submit(controller, room, who)?;
-    match timeout(ADMISSION_WAIT, answer).await {
+    match timeout_at(budget.record_by(), answer).await {
         Ok(Ok(decided)) => decided,
         // The batch's task panicked, or the controller is stopping.
-        Ok(Err(_)) => Err(Fault::unavailable("the controller dropped this join; try again", RETRY_AFTER)),
-        Err(_) => Err(Fault::unavailable(
-            format!("room {room}: the record does not answer; try again"),
-            RETRY_AFTER,
-        )),
+        Ok(Err(_)) => Err(Fault::unavailable("the controller dropped this join; try again", retry_after())),
+        Err(_) => Err(no_record(room)),
     }
+}
+
+/// The answer to somebody whom the record keeps waiting.
+fn no_record(room: &RoomId) -> Fault {
+    Fault::unavailable(format!("room {room}: the record does not answer; try again"), retry_after())
 }
 
 /// The answer to somebody that found no place.

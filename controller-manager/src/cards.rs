@@ -1,5 +1,9 @@
 //! Room cards: the record first, then presence, then everybody who keeps a copy.
 
+mod burials;
+
+pub(crate) use burials::Burials;
+
 use std::{sync::Arc, time::Duration};
 
 use roomcast_store::{
@@ -7,6 +11,7 @@ use roomcast_store::{
     rooms::{NewRoom, RoomChange, RoomRow},
 };
 use roomcast_types::{Code, Fault, Membership, RoomCard, RoomId, RoomState};
+use tokio::time::timeout;
 
 use crate::{
     controller::{Controller, room_deleted},
@@ -16,6 +21,8 @@ use crate::{
 
 /// Rooms whose number of members is corrected in one go.
 const REFRESHED_AT_ONCE: usize = 256;
+/// How long a room that became FOLLOW may keep a task busy.
+const DUE_WAIT: Duration = Duration::from_secs(10);
 /// How long to wait before a correction that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -27,6 +34,7 @@ pub(crate) async fn create(
 ) -> Result<RoomCard, Fault> {
     let now = controller.clock.now().await;
     let row = controller.rooms.create(room, new, now).await.map_err(|error| fault(&error))?;
+    controller.burials.forget(room);
     show(controller, &row).await;
     // Whoever keeps the deletion of the same id hears that it is over.
     notify::room_changed(controller, &row.card).await;
@@ -56,8 +64,8 @@ pub(crate) async fn update(
     if change.membership == Some(Membership::Follow) {
         let (owner, room) = (controller.clone(), room.clone());
         controller.tasks.spawn(async move {
-            // What fails here is found by the audit.
-            if seats::make_due(&owner, &room).await.is_err() {
+            // What fails here, or takes too long, is found by the audit.
+            if !matches!(timeout(DUE_WAIT, seats::make_due(&owner, &room)).await, Ok(Ok(()))) {
                 owner.audits.push(room);
             }
         });
@@ -69,7 +77,7 @@ pub(crate) async fn update(
 pub(crate) async fn delete(controller: &Arc<Controller>, room: &RoomId) -> Result<u64, Fault> {
     let failed = |error| fault(&error);
     let deleted = controller.rooms.delete(room).await.map_err(failed)?;
-    let known = controller.presence.card(room).await;
+    let known = controller.promptly(controller.presence.card(room)).await;
     let last = match (deleted, known) {
         (Some(row), _) => (row.card, row.members),
         (None, Ok(CardEntry::Known { card, .. })) => (card, 0),
@@ -91,8 +99,12 @@ pub(crate) async fn delete(controller: &Arc<Controller>, room: &RoomId) -> Resul
     Ok(members)
 }
 
-/// Keeps presence in step with the record: numbers of members that changed. Runs for ever.
+/// Keeps presence in step with the record: numbers of members that changed, deletions. Runs for ever.
 pub(crate) async fn refresh_stale(controller: &Controller) {
+    tokio::join!(refresh_members(controller), bury_pending(controller));
+}
+
+async fn refresh_members(controller: &Controller) {
     loop {
         for room in controller.stale_cards.take(REFRESHED_AT_ONCE).await {
             let refreshed = match controller.rooms.room(&room).await {
@@ -108,6 +120,17 @@ pub(crate) async fn refresh_stale(controller: &Controller) {
     }
 }
 
+async fn bury_pending(controller: &Controller) {
+    let ttl = controller.config.room.deleted_ttl;
+    loop {
+        let (room, version) = controller.burials.next().await;
+        match controller.presence.bury(&room, version, ttl).await {
+            Ok(()) => controller.burials.done(&room, version),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
 async fn show(controller: &Controller, row: &RoomRow) {
     if controller.promptly(controller.presence.put_card(&row.card, row.members)).await.is_err() {
         controller.stale_cards.push(row.card.room_id.clone());
@@ -115,17 +138,13 @@ async fn show(controller: &Controller, row: &RoomRow) {
 }
 
 /// Buries now, or as soon as presence answers: the record has forgotten the room already.
-async fn bury(controller: &Arc<Controller>, card: &RoomCard) {
+async fn bury(controller: &Controller, card: &RoomCard) {
     let ttl = controller.config.room.deleted_ttl;
-    if controller.promptly(controller.presence.bury(&card.room_id, card.version, ttl)).await.is_ok() {
-        return;
+    if controller.promptly(controller.presence.bury(&card.room_id, card.version, ttl)).await.is_err()
+        && !controller.burials.push(card.room_id.clone(), card.version)
+    {
+        tracing::warn!(room_id = %card.room_id, "so many deletions wait for presence that joins may create this room anew at once");
     }
-    let (owner, card) = (controller.clone(), card.clone());
-    controller.tasks.spawn(async move {
-        while owner.presence.bury(&card.room_id, card.version, ttl).await.is_err() {
-            tokio::time::sleep(PAUSE).await;
-        }
-    });
 }
 
 /// The card of a room of which only its occupants are known.

@@ -3,22 +3,48 @@
 use std::{sync::Arc, time::Duration};
 
 use roomcast_registry::{Registration, Registry, Role, Roster};
-use roomcast_runtime::{Config, Telemetry};
+use roomcast_runtime::{Config, Gate, GateSettings, Telemetry};
 use roomcast_store::{
     Error as StoreError, Presence, Rooms,
     presence::CardEntry,
     rooms::{NewRoom, RoomRow},
 };
 use roomcast_types::{Code, Fault, Membership, RoomId, ServiceId, StoreTime};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
-    admission::Batches, backlog::Backlog, clock::StoreClock, error::fault, metrics::Metrics, peers::Peers,
-    report::Streams, seats::Audits, sweep::Suspects, tasks::Tasks, watch::StoresHealth,
+    admission::Batches,
+    backlog::Backlog,
+    cards::Burials,
+    census::Census,
+    clock::StoreClock,
+    error::fault,
+    kick,
+    metrics::{Metrics, Missing},
+    peers::Peers,
+    report::Streams,
+    seats::Audits,
+    sweep::Suspects,
+    tasks::Tasks,
+    watch::StoresHealth,
 };
 
-/// How long presence may take where a join waits for it: the record must still have its turn within the second.
-const PRESENCE_WAIT: Duration = Duration::from_millis(100);
+/// Presence where somebody waits who is answered within a second. 300 ms is several times what a burst of joins makes
+/// it take, and leaves the record its turn. Sixteen calls in a row that met nothing are no accident: from then on nobody
+/// waits for it, but for one trial a second at most. The bound on calls is far above the changes under way.
+const PROMPT_PRESENCE: GateSettings = GateSettings {
+    name: "presence, for those who wait",
+    calls_max: 65_536,
+    deadline: Duration::from_millis(300),
+    failures: 16,
+    pause_min: Duration::from_millis(250),
+    pause_max: Duration::from_secs(1),
+};
+/// How long a read of the record may take before the reply is given without it.
+const RECORD_WAIT: Duration = Duration::from_secs(1);
+/// Changes that nodes reported, applied at once: more would only wait in the stores instead of here, and take so long
+/// that a busy store looks like one that is away.
+const CHANGES_AT_ONCE: usize = 4_096;
 
 /// The parts of one controller; everything in it is safe to share.
 pub(crate) struct Controller {
@@ -41,6 +67,16 @@ pub(crate) struct Controller {
     pub(crate) audits: Audits,
     /// Rooms whose number of members in presence is out of date.
     pub(crate) stale_cards: Backlog,
+    /// Deleted rooms that presence could not be told of yet.
+    pub(crate) burials: Burials,
+    /// Before presence where somebody waits.
+    pub(crate) prompt_presence: Gate,
+    /// One permit for each change that is being applied.
+    pub(crate) changes: Semaphore,
+    /// One permit for each order to nodes that nobody waits for.
+    pub(crate) orders: Arc<Semaphore>,
+    /// Who is online in all rooms, as counted last.
+    pub(crate) census: Census,
     /// Nodes that may have died.
     pub(crate) suspects: Suspects,
     pub(crate) stores_health: StoresHealth,
@@ -64,10 +100,15 @@ impl Controller {
             tasks: Tasks::default(),
             metrics: telemetry.register(Metrics::register),
             telemetry,
-            batches: Batches::default(),
+            batches: Batches::new(config.database.connections_max as usize),
             streams: Streams::default(),
             audits: Audits::default(),
             stale_cards: Backlog::default(),
+            burials: Burials::default(),
+            prompt_presence: Gate::new(PROMPT_PRESENCE),
+            changes: Semaphore::new(CHANGES_AT_ONCE),
+            orders: Arc::new(Semaphore::new(kick::IN_BACKGROUND_MAX)),
+            census: Census::default(),
             suspects: Suspects::default(),
             stores_health: StoresHealth::default(),
             config,
@@ -81,13 +122,26 @@ impl Controller {
         &self,
         call: impl Future<Output = roomcast_store::Result<T>>,
     ) -> roomcast_store::Result<T> {
-        timeout(PRESENCE_WAIT, call).await.unwrap_or_else(|_| {
-            Err(StoreError::Unavailable {
-                backend: "presence",
-                context: format!("no answer within {PRESENCE_WAIT:?}"),
-                source: None,
-            })
-        })
+        let answer = self.prompt_presence.pass(call, StoreError::is_retryable).await;
+        answer.unwrap_or_else(|refused| Err(unanswered("presence", refused.to_string())))
+    }
+
+    /// Bounds a read of the record whose caller can do without, or has to be told.
+    pub(crate) async fn readily<T>(
+        &self,
+        call: impl Future<Output = roomcast_store::Result<T>>,
+    ) -> roomcast_store::Result<T> {
+        let answer = timeout(RECORD_WAIT, call).await;
+        answer.unwrap_or_else(|_| Err(unanswered("record", format!("no answer within {RECORD_WAIT:?}"))))
+    }
+
+    /// What a reply says in `degraded`; counted.
+    pub(crate) fn does_without(&self, missing: impl IntoIterator<Item = Missing>) -> Vec<String> {
+        let word = |missing: Missing| {
+            self.metrics.degraded(missing);
+            missing.word().to_owned()
+        };
+        missing.into_iter().map(word).collect()
     }
 
     /// How a join creates a room that is not there; `None` when it must not.
@@ -106,7 +160,7 @@ impl Controller {
 
     /// How long seats of a room last. A room that nobody knows counts as FOLLOW: a release asks the record again.
     pub(crate) async fn membership(&self, room: &RoomId) -> Membership {
-        if let Ok(CardEntry::Known { card, .. }) = self.presence.card(room).await {
+        if let Ok(CardEntry::Known { card, .. }) = self.promptly(self.presence.card(room)).await {
             return card.membership;
         }
         match self.rooms.room(room).await {
@@ -117,7 +171,7 @@ impl Controller {
 
     /// The record's row of a room; else NOT_FOUND, or ROOM_DELETED when it was deleted by request just now.
     pub(crate) async fn row(&self, room: &RoomId) -> Result<RoomRow, Fault> {
-        match self.rooms.room(room).await.map_err(|error| fault(&error))? {
+        match self.readily(self.rooms.room(room)).await.map_err(|error| fault(&error))? {
             Some(row) => Ok(row),
             None => Err(self.no_such_room(room).await),
         }
@@ -125,8 +179,9 @@ impl Controller {
 
     /// Why a room is not there.
     pub(crate) async fn no_such_room(&self, room: &RoomId) -> Fault {
-        match self.presence.card(room).await {
+        match self.promptly(self.presence.card(room)).await {
             Ok(CardEntry::Buried { .. }) => room_deleted(room),
+            _ if self.burials.contains(room) => room_deleted(room),
             _ => Fault::new(Code::NotFound, format!("room {room} does not exist")),
         }
     }
@@ -136,6 +191,11 @@ impl Controller {
         let listing = self.nodes.current();
         listing.registrations.iter().find(|found| found.id.as_str() == node).cloned()
     }
+}
+
+/// What a call came to that was not made, or not answered in its time.
+pub(crate) fn unanswered(backend: &'static str, context: String) -> StoreError {
+    StoreError::Unavailable { backend, context, source: None }
 }
 
 /// The answer for a room that was deleted by request.

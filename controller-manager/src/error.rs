@@ -6,8 +6,11 @@ use roomcast_runtime::{BindError, Causes};
 use roomcast_store::{Error as StoreError, ErrorKind};
 use roomcast_types::{Code, Fault, InvalidId};
 
-/// When to try again what a store could not answer: long enough for a fail-over to make progress.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// When to try again what a store could not answer: long enough for a fail-over to make progress, and drawn anew each
+/// time, so that those who were refused together do not come back together.
+pub(crate) fn retry_after() -> Duration {
+    Duration::from_millis(rand::random_range(500..1_500))
+}
 
 /// Why a controller could not start; one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +44,7 @@ pub(crate) fn fault(error: &StoreError) -> Fault {
         ErrorKind::NoSuchRoom => Fault::new(Code::NotFound, error.to_string()),
         ErrorKind::RoomDeleted => Fault::new(Code::RoomDeleted, error.to_string()),
         ErrorKind::RoomExists => Fault::new(Code::AlreadyExists, error.to_string()),
-        ErrorKind::Unavailable => Fault::unavailable("the store does not answer; try again", RETRY_AFTER),
+        ErrorKind::Unavailable => Fault::unavailable("the store does not answer; try again", retry_after()),
         ErrorKind::Failed => {
             tracing::error!(error = %Causes(error), "a store failed");
             Fault::new(Code::Internal, "the store failed; the controller's log says how")

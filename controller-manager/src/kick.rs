@@ -17,6 +17,9 @@ const WAIT: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
 /// Nodes told at once.
 const NODES_AT_ONCE: usize = 32;
+/// Orders under way that nobody waits for. Further ones are not given: what a node then still holds, its next reports
+/// bring up again.
+pub(crate) const IN_BACKGROUND_MAX: usize = 1_024;
 
 /// What is to happen to sessions.
 #[derive(Debug, Clone)]
@@ -77,8 +80,13 @@ pub(crate) fn in_background(controller: &Arc<Controller>, order: Order, sessions
     if sessions.is_empty() {
         return;
     }
+    let Ok(permit) = controller.orders.clone().try_acquire_owned() else {
+        controller.metrics.kicks_failed.increment(1);
+        return;
+    };
     let owner = controller.clone();
     controller.tasks.spawn(async move {
+        let _permit = permit;
         let kicked = now(&owner, &order, sessions).await;
         for node in kicked.unreachable {
             tracing::warn!(node_id = %node, "a node did not take the order to let sessions go");

@@ -7,6 +7,7 @@
 //! | `admission` | joins: rejoin without SQL, else transactions that joins share |
 //! | `seats` | leaves, releases after the grace, the audit, empty rooms |
 //! | `cards`, `notify` | cards of rooms and who has to hear of them |
+//! | `census` | who is online in all rooms, counted when asked |
 //! | `sweep` | nodes that died |
 //! | `kick` | orders to nodes about sessions |
 //! | `select` | the choice of a node for a client |
@@ -17,6 +18,7 @@
 mod admission;
 mod backlog;
 mod cards;
+mod census;
 mod clock;
 mod concurrent;
 mod controller;

@@ -6,6 +6,8 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
+use roomcast_runtime::Gate;
+use roomcast_store::Counters;
 use roomcast_types::Code;
 
 /// What became of a join.
@@ -21,17 +23,23 @@ pub(crate) enum JoinOutcome {
     Deleted,
     /// NOT_FOUND.
     NotFound,
-    /// Anything else: a store was away, too many waited.
+    /// Too many waited.
+    Busy,
+    /// The record, or both stores, did not answer.
+    Unavailable,
+    /// Anything else.
     Failed,
 }
 
 impl JoinOutcome {
-    const ALL: [(Self, &str); 6] = [
+    const ALL: [(Self, &str); 8] = [
         (Self::Rejoined, "rejoined"),
         (Self::Admitted, "admitted"),
         (Self::Full, "room_full"),
         (Self::Deleted, "room_deleted"),
         (Self::NotFound, "not_found"),
+        (Self::Busy, "rate_limited"),
+        (Self::Unavailable, "unavailable"),
         (Self::Failed, "failed"),
     ];
 
@@ -41,6 +49,8 @@ impl JoinOutcome {
             Code::RoomFull => Self::Full,
             Code::RoomDeleted => Self::Deleted,
             Code::NotFound => Self::NotFound,
+            Code::RateLimited => Self::Busy,
+            Code::Unavailable => Self::Unavailable,
             _ => Self::Failed,
         }
     }
@@ -63,12 +73,58 @@ pub(crate) const METHODS: [&str; 13] = [
     "KickUser",
 ];
 
+/// What a reply had to do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Presence,
+    Record,
+    Registry,
+}
+
+impl Missing {
+    /// The word in `degraded`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Presence => "PRESENCE_UNAVAILABLE",
+            Self::Record => "RECORD_UNAVAILABLE",
+            Self::Registry => "REGISTRY_STALE",
+        }
+    }
+}
+
+/// One store behind its gates.
+pub(crate) struct StoreMetrics {
+    refused: Counter,
+    refusing: Gauge,
+}
+
+impl StoreMetrics {
+    fn of(store: &'static str) -> Self {
+        Self {
+            refused: counter!("pubsub_controller_store_refused_total", "store" => store),
+            refusing: gauge!("pubsub_controller_store_refusing", "store" => store),
+        }
+    }
+
+    /// What the store's own gate and the controller's before it have counted.
+    pub(crate) fn show(&self, store: &Counters, gate: &Gate) {
+        self.refused.absolute(store.calls_refused + gate.refused_total());
+        self.refusing.set(f64::from(u8::from(store.is_refusing || gate.is_open())));
+    }
+}
+
 /// Handles of one controller.
 pub(crate) struct Metrics {
     pub(crate) rooms: Gauge,
     pub(crate) members: Gauge,
     pub(crate) sessions: Gauge,
     pub(crate) streams: Gauge,
+    pub(crate) joins_waiting: Gauge,
+    pub(crate) sql_transactions: Counter,
+    pub(crate) record: StoreMetrics,
+    pub(crate) presence: StoreMetrics,
+    /// By [`Missing`].
+    degraded: [Counter; 3],
     pub(crate) batches: Counter,
     pub(crate) batched_joins: Counter,
     pub(crate) admission_seconds: Histogram,
@@ -112,6 +168,12 @@ impl Metrics {
             members: gauge!("pubsub_controller_members"),
             sessions: gauge!("pubsub_controller_sessions"),
             streams: gauge!("pubsub_controller_report_streams"),
+            joins_waiting: gauge!("pubsub_controller_joins_waiting"),
+            sql_transactions: counter!("pubsub_controller_sql_transactions_total"),
+            record: StoreMetrics::of("record"),
+            presence: StoreMetrics::of("presence"),
+            degraded: ["presence", "record", "registry"]
+                .map(|missing| counter!("pubsub_controller_degraded_replies_total", "missing" => missing)),
             batches: counter!("pubsub_controller_join_batches_total"),
             batched_joins: counter!("pubsub_controller_batched_joins_total"),
             admission_seconds: histogram!("pubsub_controller_admission_seconds"),
@@ -144,6 +206,11 @@ impl Metrics {
         if is_applied { applied.increment(1) } else { refused.increment(1) }
     }
 
+    /// Counts a reply that was given without one of its sources.
+    pub(crate) fn degraded(&self, missing: Missing) {
+        self.degraded[missing as usize].increment(1);
+    }
+
     /// Notes how long a method took.
     pub(crate) fn rpc(&self, method: &str, seconds: f64) {
         if let Some(histogram) = self.rpc_seconds.get(method) {
@@ -158,11 +225,25 @@ fn describe() {
         ("pubsub_controller_members", "Seats in the record."),
         ("pubsub_controller_sessions", "Sessions on the nodes that report to this controller."),
         ("pubsub_controller_report_streams", "Nodes that report to this controller."),
+        ("pubsub_controller_joins_waiting", "Joins that wait for a transaction."),
+        (
+            "pubsub_controller_store_refusing",
+            "1 while calls to a store are refused at once because it did not answer the last ones, else 0.",
+        ),
     ] {
         describe_gauge!(name, Unit::Count, text);
     }
     for (name, text) in [
         ("pubsub_controller_joins_total", "Joins of rooms by outcome."),
+        ("pubsub_controller_sql_transactions_total", "Transactions begun in the record that write."),
+        (
+            "pubsub_controller_store_refused_total",
+            "Calls to a store that were not made: it did not answer the last ones, or too many waited.",
+        ),
+        (
+            "pubsub_controller_degraded_replies_total",
+            "Replies that were given without one of their sources, by what was missing.",
+        ),
         ("pubsub_controller_join_batches_total", "Admission transactions asked of the record."),
         ("pubsub_controller_batched_joins_total", "Joins that these transactions carried."),
         ("pubsub_controller_seats_released_total", "Seats released after their grace or by a leave."),

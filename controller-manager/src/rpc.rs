@@ -16,7 +16,7 @@ use roomcast_types::Fault;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{controller::Controller, error::RETRY_AFTER, report};
+use crate::{controller::Controller, error::retry_after, report};
 
 /// How long a call may take; a caller that waits longer has given up.
 const WAIT: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ impl Rpc {
         let work = work(self.0.clone(), request.into_inner());
         let answer = timeout(WAIT, work)
             .await
-            .unwrap_or_else(|_| Err(Fault::unavailable(format!("no answer within {WAIT:?}"), RETRY_AFTER)));
+            .unwrap_or_else(|_| Err(Fault::unavailable(format!("no answer within {WAIT:?}"), retry_after())));
         self.0.metrics.rpc(method, started.elapsed().as_secs_f64());
         answer.map(Response::new).map_err(|fault| {
             span.fail(fault.code.as_str());

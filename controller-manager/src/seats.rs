@@ -8,15 +8,25 @@ pub(crate) use audit::{Audits, audit_all, audit_asked};
 pub(crate) use due::{make_due, release_due};
 pub(crate) use empty::remove_empty_rooms;
 
+use std::time::Duration;
+
 use roomcast_store::{
     Error as StoreError,
-    presence::{Exit, SessionEntry},
+    presence::{CardEntry, Exit, SessionEntry},
 };
-use roomcast_types::{Fault, RoomId, SessionId, UserId};
+use roomcast_types::{Fault, Membership, RoomId, SessionId, UserId};
+use tokio::time::timeout;
 
-use crate::{controller::Controller, error::fault};
+use crate::{
+    controller::{Controller, unanswered},
+    error::fault,
+};
 
-/// A session left a room by its own wish: with the user's last session there the seat goes, durable or not.
+/// How long a leave waits for the record before its seat is left to be released later.
+const RECORD_WAIT: Duration = Duration::from_millis(400);
+
+/// A session left a room by its own wish: with the user's last session there the seat goes, durable or not. While the
+/// record is away a FOLLOW seat is left as an absence that is due at once: the release follows when the record answers.
 pub(crate) async fn leave(
     controller: &Controller,
     room: &RoomId,
@@ -24,7 +34,15 @@ pub(crate) async fn leave(
     session: SessionId,
 ) -> Result<(), StoreError> {
     // Read before the exit: whoever is admitted after it carries another version, and keeps its seat.
-    let seat = controller.rooms.seat(room, user).await?;
+    let read = timeout(RECORD_WAIT, controller.rooms.seat(room, user)).await;
+    let late = || unanswered("record", format!("no answer within {RECORD_WAIT:?}"));
+    let seat = match read.unwrap_or_else(|_| Err(late())) {
+        Ok(seat) => seat,
+        Err(error) if error.is_retryable() => {
+            return leave_later(controller, room, user, session, error).await;
+        }
+        Err(error) => return Err(error),
+    };
     let left = controller.presence.exit(room, user, session, Exit::Left).await?;
     if left > 0 {
         return Ok(());
@@ -36,6 +54,25 @@ pub(crate) async fn leave(
     let released = controller.rooms.release(room, &[(user.clone(), Some(seat.version))], now).await?;
     note_released(controller, room, released);
     Ok(())
+}
+
+/// Only a card tells that a seat is FOLLOW: a durable one is never due, so its leave has to come again.
+async fn leave_later(
+    controller: &Controller,
+    room: &RoomId,
+    user: &UserId,
+    session: SessionId,
+    error: StoreError,
+) -> Result<(), StoreError> {
+    let presence = &controller.presence;
+    match controller.promptly(presence.card(room)).await? {
+        CardEntry::Known { card, .. } if card.membership == Membership::Follow => {
+            let now = controller.clock.now().await;
+            presence.exit(room, user, session, Exit::Away { now, due: Some(now) }).await?;
+            Ok(())
+        }
+        _ => Err(error),
+    }
 }
 
 /// What taking a seat away came to.

@@ -9,10 +9,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::controller::Controller;
 
-/// How often presence is asked for its generation.
-const EVERY: Duration = Duration::from_secs(1);
-/// Sums over the record are read every so many rounds.
-const SUMS_EVERY: u32 = 5;
+/// How often presence is asked for its generation: a loss is noticed so soon.
+const EVERY: Duration = Duration::from_millis(500);
+/// How often sums over the record are read.
+const SUMS_EVERY: Duration = Duration::from_secs(5);
 /// How long a store may take to count as answering.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -65,33 +65,53 @@ impl Controller {
     }
 }
 
-/// Runs for ever.
+/// Runs for ever. Apart from each other: a record that hangs must not hide that presence was lost.
 pub(crate) async fn watch_stores(controller: &Controller) {
-    let StoresHealth { record, presence } = &controller.stores_health;
+    tokio::join!(watch_presence(controller), watch_record(controller));
+}
+
+async fn watch_presence(controller: &Controller) {
     let mut generation = None;
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for round in 0_u32.. {
+    loop {
         ticks.tick().await;
+        let (streams, sessions) = controller.streams.totals();
+        controller.metrics.streams.set(streams as f64);
+        controller.metrics.sessions.set(sessions as f64);
+        controller.metrics.joins_waiting.set(controller.batches.waiting() as f64);
+        show_stores(controller);
         let read = timeout(WAIT, controller.presence.generation()).await;
         let read = read.ok().and_then(Result::ok);
-        presence.note(read.is_some());
+        controller.stores_health.presence.note(read.is_some());
         if let Some(read) = read
             && generation.replace(read).is_some_and(|known| known != read)
         {
             tracing::warn!("presence lost its content; it is rebuilt from reports and the record");
+            controller.streams.presence_lost(read);
             controller.audits.push_all();
         }
-        let (streams, sessions) = controller.streams.totals();
-        controller.metrics.streams.set(streams as f64);
-        controller.metrics.sessions.set(sessions as f64);
-        if round % SUMS_EVERY == 0 {
-            let sums = timeout(WAIT, controller.rooms.totals()).await.ok().and_then(Result::ok);
-            record.note(sums.is_some());
-            if let Some(sums) = sums {
-                controller.metrics.rooms.set(sums.rooms as f64);
-                controller.metrics.members.set(sums.members as f64);
-            }
+    }
+}
+
+async fn watch_record(controller: &Controller) {
+    let mut ticks = interval(SUMS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let sums = timeout(WAIT, controller.rooms.totals()).await.ok().and_then(Result::ok);
+        controller.stores_health.record.note(sums.is_some());
+        if let Some(sums) = sums {
+            controller.metrics.rooms.set(sums.rooms as f64);
+            controller.metrics.members.set(sums.members as f64);
         }
     }
+}
+
+/// What the stores count, and the gates before them.
+fn show_stores(controller: &Controller) {
+    let record = controller.rooms.counters();
+    controller.metrics.sql_transactions.absolute(record.transactions);
+    controller.metrics.record.show(&record, &controller.batches.record);
+    controller.metrics.presence.show(&controller.presence.counters(), &controller.prompt_presence);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
@@ -13,27 +13,30 @@ use roomcast_store::{
 };
 use roomcast_types::{RoomId, SessionId, UserId};
 
-use super::change::{Change, Place, What, error};
+use super::{
+    change::{Change, Place, What, error},
+    streams::Held,
+};
 use tokio::time::timeout;
 
 use crate::{
-    admission,
-    controller::Controller,
+    admission::{self, Budget},
+    controller::{Controller, unanswered},
     error::fault,
     kick::{self, Order},
     seats,
 };
 
-/// How long a change may take. A node that hears nothing for 2 s takes the controller for stuck; a change that is
-/// dropped half-way leaves its slice to be sent in full, and a leave is sent again.
-const WAIT: Duration = Duration::from_millis(1_500);
+/// How long a change may take: its node gives up after as long. A change that is dropped half-way leaves its slice to
+/// be sent in full, and a leave is sent again.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// Applies what one node reports over one stream.
 pub(crate) struct Applier {
     pub(crate) controller: Arc<Controller>,
     pub(crate) node: NodeRef,
-    /// The node's sessions as they stand in the index: a join names only a session, the index wants it in full.
-    sessions: Mutex<HashMap<SessionId, IndexedSession>>,
+    /// The node's sessions as it reported them: a join names only a session, the index wants it in full.
+    held: Arc<Held>,
 }
 
 /// Whether the index has a session in a room.
@@ -47,13 +50,15 @@ enum Noted {
 }
 
 impl Applier {
-    pub(crate) fn new(controller: Arc<Controller>, node: NodeRef) -> Self {
-        Self { controller, node, sessions: Mutex::default() }
+    pub(crate) fn new(controller: Arc<Controller>, node: NodeRef, held: Arc<Held>) -> Self {
+        Self { controller, node, held }
     }
 
     /// The answer to a change, and whether the stores hold it.
     pub(crate) async fn apply(&self, change: Change) -> (ChangeResult, bool) {
         let kind = change.what.kind();
+        // Closed by nobody. Whoever waits here waits in order, and for no store.
+        let _turn = self.controller.changes.acquire().await;
         let work = async {
             match change.what {
                 What::Opened(session) => {
@@ -76,8 +81,9 @@ impl Applier {
     /// Claims the slot; whether the session holds it.
     async fn opened(&self, session: IndexedSession) -> Result<bool, StoreError> {
         let presence = &self.controller.presence;
-        presence.index(&session).await?;
+        // First: should presence be away, who is here is known at least in this process.
         self.remember(session.clone());
+        presence.index(&session).await?;
         let policy = self.controller.config.server.session_policy;
         match presence.claim(&session.user_id, &session.entry, policy).await? {
             Claim::Held { displaced } => {
@@ -116,8 +122,9 @@ impl Applier {
 
     async fn join(&self, place: Place) -> (Answer, bool) {
         let Place { session, room, who } = place;
-        let noted = self.note_room(session, &room).await;
-        match admission::join(&self.controller, &room, who, session).await {
+        let mut budget = Budget::start();
+        let noted = self.note_room(session, &room, &mut budget).await;
+        match admission::join(&self.controller, &room, who, session, &mut budget).await {
             Ok(joined) => {
                 let answer = pubsub::Joined { card: Some((&joined.card).into()), members: joined.members };
                 (Answer::Joined(answer), joined.is_present && !matches!(noted, Ok(Noted::Unknown) | Err(_)))
@@ -137,9 +144,14 @@ impl Applier {
     }
 
     /// Writes a room into the session's index.
-    async fn note_room(&self, session: SessionId, room: &RoomId) -> Result<Noted, StoreError> {
+    async fn note_room(
+        &self,
+        session: SessionId,
+        room: &RoomId,
+        budget: &mut Budget,
+    ) -> Result<Noted, StoreError> {
         if !self.sessions().contains_key(&session) {
-            self.load(session.slice()).await?;
+            self.load(session.slice(), budget).await?;
         }
         let indexed = {
             let mut sessions = self.sessions();
@@ -150,7 +162,7 @@ impl Applier {
             known.rooms.push(room.clone());
             known.clone()
         };
-        self.controller.promptly(self.controller.presence.index(&indexed)).await?;
+        budget.presence(&self.controller, self.controller.presence.index(&indexed)).await?;
         Ok(Noted::Now)
     }
 
@@ -165,8 +177,9 @@ impl Applier {
     }
 
     /// Reads a slice of the index: what the node reported over an earlier stream.
-    async fn load(&self, slice: usize) -> Result<(), StoreError> {
-        let indexed = self.controller.promptly(self.controller.presence.indexed(&self.node, slice)).await?;
+    async fn load(&self, slice: usize, budget: &mut Budget) -> Result<(), StoreError> {
+        let read = self.controller.presence.indexed(&self.node, slice);
+        let indexed = budget.presence(&self.controller, read).await?;
         let mut sessions = self.sessions();
         for session in indexed {
             sessions.entry(session.entry.session_id).or_insert(session);
@@ -183,13 +196,12 @@ impl Applier {
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, IndexedSession>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 
 fn no_answer() -> StoreError {
-    let context = format!("a change was not applied within {WAIT:?}");
-    StoreError::Unavailable { backend: "store", context, source: None }
+    unanswered("store", format!("a change was not applied within {WAIT:?}"))
 }
 
 /// Takes a session that ended out of its rooms, off its user and out of the index: in this order, so that a sweep

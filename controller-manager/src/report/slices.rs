@@ -85,9 +85,12 @@ async fn deleted_rooms(
 ) -> Result<HashSet<RoomId>, StoreError> {
     let controller = &applier.controller;
     let rooms: HashSet<&RoomId> = sessions.iter().flat_map(|session| &session.rooms).collect();
+    let cards = rooms.into_iter().map(|room| {
+        async move { Ok::<_, StoreError>((room, controller.presence.card(room).await?)) }.boxed()
+    });
     let mut deleted = HashSet::new();
-    for room in rooms {
-        match controller.presence.card(room).await? {
+    for (room, card) in concurrent::all(cards.collect(), AT_ONCE).await? {
+        match card {
             CardEntry::Buried { .. } => {
                 deleted.insert(room.clone());
             }
@@ -116,8 +119,8 @@ async fn place(
     let controller = &applier.controller;
     let presence = &controller.presence;
     let (id, user) = (session.entry.session_id, &session.user_id);
-    presence.index(session).await?;
     applier.remember(session.clone());
+    presence.index(session).await?;
     let mut placed = Placed::default();
     match presence.claim(user, &session.entry, controller.config.server.session_policy).await? {
         Claim::Held { displaced } => placed.taken_over = displaced,

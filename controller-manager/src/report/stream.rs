@@ -12,7 +12,10 @@ use roomcast_store::{
     presence::{NodeRef, SLICES},
 };
 use roomcast_types::UserId;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 use tonic::{Status, Streaming};
 
 use super::{
@@ -24,12 +27,18 @@ use super::{
     streams::{Load, OpenStream},
     watermarks::Watermarks,
 };
-use crate::controller::Controller;
+use crate::controller::{Controller, unanswered};
 
 /// A node reports every 2 s: one that says nothing for this long is looked at.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long a node may leave a reply unread.
 const REPLY_WAIT: Duration = Duration::from_secs(10);
+/// The longest a node hears nothing from a controller that runs, whatever its stores do.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+/// How long a slice in full may take: changes of its sessions wait behind it.
+const SLICE_WAIT: Duration = Duration::from_secs(5);
+/// How long writing or reading versions may take; the next comparison follows within 2 s.
+const VERSIONS_WAIT: Duration = Duration::from_secs(2);
 /// Changes applied at once; as many more may wait before the stream is read on.
 const AT_ONCE: usize = 4_096;
 /// Results in one reply: well below a gRPC client's own limit on a message.
@@ -84,6 +93,8 @@ pub(super) struct Stream {
     /// Versions this stream has written: a store that holds less was emptied.
     written: [u64; SLICES],
     sessions: u64,
+    /// When the node last heard something.
+    said_at: Instant,
     /// Dropped after the work under way: who waits for it to end may count on that.
     registered: OpenStream,
 }
@@ -96,11 +107,13 @@ impl Stream {
         replies: mpsc::Sender<Result<ControllerReply, Status>>,
     ) -> Self {
         let presence = &controller.presence;
-        let generation = controller.promptly(presence.generation()).await.ok();
-        let stored = controller.promptly(presence.slice_versions(&node)).await;
-        let stored = stored.ok().map(|stored| stored.unwrap_or([0; SLICES]));
+        let (generation, stored) = tokio::join!(
+            controller.promptly(presence.generation()),
+            controller.promptly(presence.slice_versions(&node))
+        );
+        let (generation, stored) = (generation.ok(), stored.ok().map(|stored| stored.unwrap_or([0; SLICES])));
         Self {
-            applier: Arc::new(Applier::new(controller, node)),
+            applier: Arc::new(Applier::new(controller, node, registered.held.clone())),
             replies,
             schedule: Schedule::default(),
             marks: Watermarks::new(stored),
@@ -115,6 +128,7 @@ impl Stream {
             generation,
             written: [0; SLICES],
             sessions: 0,
+            said_at: Instant::now(),
             registered,
         }
     }
@@ -130,11 +144,13 @@ impl Stream {
             return End::Broken("the hello was not taken");
         }
         self.take_in(first);
-        let end = self.registered.end.clone();
+        let (end, mut generation) = (self.registered.end.clone(), self.registered.generation.clone());
         loop {
             self.start_work();
             tokio::select! {
                 () = end.cancelled() => return End::Replaced,
+                () = sleep_until(self.said_at + SIGN_OF_LIFE) => self.owes_reply = true,
+                Ok(()) = generation.changed() => self.presence_lost(*generation.borrow_and_update()),
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.finish(done),
                 report = timeout(SILENCE_MAX, reports.message()), if self.schedule.waiting() < AT_ONCE => {
                     match report {
@@ -270,6 +286,18 @@ impl Stream {
         self.wanted.extend(self.asking.ask(self.sessions));
     }
 
+    /// Presence lost its content: the node is asked for everything now.
+    fn presence_lost(&mut self, generation: Option<u64>) {
+        if self.generation == generation {
+            return;
+        }
+        self.generation = generation;
+        self.marks.break_all();
+        self.written = [0; SLICES];
+        self.asking.differ((0..SLICES).collect());
+        self.wanted.extend(self.asking.ask(self.sessions));
+    }
+
     /// Sends what is there to say, with whatever else has ended meanwhile. False: the node does not listen.
     async fn answer(&mut self) -> bool {
         while self.results.len() < RESULTS_MAX
@@ -292,6 +320,7 @@ impl Stream {
 
     async fn send(&mut self, mut reply: ControllerReply) -> bool {
         reply.store_time_ms = self.controller().clock.read().await.map_or(0, |now| now.as_millis());
+        self.said_at = Instant::now();
         matches!(timeout(REPLY_WAIT, self.replies.send(Ok(reply))).await, Ok(Ok(())))
     }
 }
@@ -304,7 +333,9 @@ async fn apply_change(applier: Arc<Applier>, user: UserId, change: Change) -> Do
 
 async fn apply_slice(applier: Arc<Applier>, index: usize, slice: FullSlice) -> Done {
     let sessions = slices::read(&applier, slice.sessions);
-    let applied = slices::apply(&applier, index, sessions).await;
+    let applied = timeout(SLICE_WAIT, slices::apply(&applier, index, sessions)).await;
+    let applied = applied
+        .unwrap_or_else(|_| Err(unanswered("presence", format!("a slice took longer than {SLICE_WAIT:?}"))));
     if let Err(error) = &applied {
         tracing::debug!(node_id = %applier.node.node_id, slice = index, %error, "a slice was not applied");
     }
@@ -314,7 +345,8 @@ async fn apply_slice(applier: Arc<Applier>, index: usize, slice: FullSlice) -> D
 /// Writes versions; then, when the node sent its own, reads what the store holds.
 async fn store(applier: Arc<Applier>, reached: Vec<(usize, u64)>, to_compare: Option<Vec<u64>>) -> Done {
     let (presence, node) = (&applier.controller.presence, &applier.node);
-    let is_written = reached.is_empty() || presence.set_slice_versions(node, &reached).await.is_ok();
+    let is_written = reached.is_empty()
+        || matches!(timeout(VERSIONS_WAIT, presence.set_slice_versions(node, &reached)).await, Ok(Ok(())));
     // A version that could not be written differs at the next comparison: its slice comes in full.
     let written = if is_written { reached } else { Vec::new() };
     let Some(versions) = to_compare else { return Done::Stored { written, compared: None } };
@@ -323,6 +355,7 @@ async fn store(applier: Arc<Applier>, reached: Vec<(usize, u64)>, to_compare: Op
         let stored = presence.slice_versions(node).await?;
         Ok::<_, StoreError>((stored.unwrap_or([0; SLICES]), generation))
     };
-    let compared = Compared { node: versions, stored: stored.await.ok() };
+    let stored = timeout(VERSIONS_WAIT, stored).await.ok().and_then(Result::ok);
+    let compared = Compared { node: versions, stored };
     Done::Stored { written, compared: Some(compared) }
 }

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use roomcast_store::presence::NodeRef;
-use roomcast_types::NodeId;
-use tokio::time::Instant;
+use roomcast_store::presence::{IndexedSession, NodeRef};
+use roomcast_types::{NodeId, SessionId, UserId};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What a node last said of itself.
@@ -19,7 +19,19 @@ pub(crate) struct Load {
     pub(crate) rooms: u64,
 }
 
+/// Sessions of a node as it reported them over its present stream: all of them within a minute of its beginning, as a
+/// node sends every slice in full once a minute.
+#[derive(Default)]
+pub(crate) struct Held(Mutex<HashMap<SessionId, IndexedSession>>);
+
+impl Held {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, IndexedSession>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 struct Entry {
+    held: Arc<Held>,
     node: NodeRef,
     number: u64,
     reported_at: Instant,
@@ -34,6 +46,8 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Streams {
     open: Arc<Mutex<HashMap<NodeId, Entry>>>,
+    /// The generation of presence as the health watch last read it.
+    generation: watch::Sender<Option<u64>>,
 }
 
 /// An open stream; leaves the list when dropped.
@@ -41,6 +55,10 @@ pub(crate) struct OpenStream {
     node: NodeRef,
     number: u64,
     open: Arc<Mutex<HashMap<NodeId, Entry>>>,
+    /// What the node reports.
+    pub(crate) held: Arc<Held>,
+    /// Changes when presence lost its content.
+    pub(crate) generation: watch::Receiver<Option<u64>>,
     /// Cancelled when a newer stream of the node came, or the controller stops.
     pub(crate) end: CancellationToken,
     _ended: DropGuard,
@@ -61,7 +79,9 @@ impl Streams {
         let mut open = lock(&self.open);
         let older = open.remove(&node.node_id);
         let number = older.as_ref().map_or(1, |older| older.number + 1);
+        let held = Arc::<Held>::default();
         let entry = Entry {
+            held: held.clone(),
             node: node.clone(),
             number,
             reported_at: Instant::now(),
@@ -75,8 +95,29 @@ impl Streams {
             older.end.cancel();
             Replaced { node: older.node, ended: older.ended }
         });
-        let open = self.open.clone();
-        (OpenStream { node, number, open, end, _ended: ended.drop_guard() }, replaced)
+        let (open, generation) = (self.open.clone(), self.generation.subscribe());
+        (OpenStream { node, number, open, held, generation, end, _ended: ended.drop_guard() }, replaced)
+    }
+
+    /// Presence lost its content: every stream asks its node for everything, without waiting for the next comparison.
+    pub(crate) fn presence_lost(&self, generation: u64) {
+        self.generation.send_replace(Some(generation));
+    }
+
+    /// Sessions of a user on nodes that report here, newest first, without asking presence.
+    pub(crate) fn sessions_of(&self, user: &UserId) -> Vec<IndexedSession> {
+        let held: Vec<Arc<Held>> = lock(&self.open).values().map(|entry| entry.held.clone()).collect();
+        let mut found = Vec::new();
+        for held in held {
+            found.extend(held.lock().values().filter(|session| session.user_id == *user).cloned());
+        }
+        found.sort_by_key(|session| std::cmp::Reverse(session.entry.stamp));
+        found
+    }
+
+    /// What a node reported over its stream here; `None` when it has none.
+    pub(crate) fn held_by(&self, node: &str) -> Option<Arc<Held>> {
+        lock(&self.open).get(node).map(|entry| entry.held.clone())
     }
 
     /// What a node last said of itself, and how long ago it last reported.

@@ -7,26 +7,33 @@ use roomcast_proto::pubsub::{
     SelectConnectNodeReply, SelectConnectNodeRequest, SessionInfo,
 };
 use roomcast_registry::{Registration, State};
-use roomcast_store::presence::{IndexedSession, NodeRef};
+use roomcast_store::{
+    Error as StoreError,
+    presence::{IndexedSession, NodeRef},
+};
 use roomcast_types::{Code, Fault, NodeId, SessionId};
 
 use super::fields;
 use crate::{
     controller::Controller,
-    error::{RETRY_AFTER, fault},
+    error::{fault, retry_after},
+    metrics::Missing,
     page::{self, List},
     select::{Candidate, pick},
 };
 
 /// A node that reported less recently than this is shown as not reporting.
 const REPORTING: std::time::Duration = std::time::Duration::from_secs(10);
+/// A list of registrations older than this may be wrong: it is made anew every 5 s while the registry answers.
+const STALE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Nodes that a caller may exclude.
 const EXCLUDED_MAX: usize = 1_000;
 
 pub(super) async fn list(controller: Arc<Controller>, _: ListNodesRequest) -> Result<ListNodesReply, Fault> {
     let listing = controller.nodes.current();
     let nodes = listing.registrations.iter().map(|found| node_info(&controller, found)).collect();
-    Ok(ListNodesReply { nodes })
+    let is_stale = listing.listed_at.is_none_or(|at| at.elapsed() > STALE);
+    Ok(ListNodesReply { nodes, degraded: controller.does_without(is_stale.then_some(Missing::Registry)) })
 }
 
 fn node_info(controller: &Controller, registration: &Registration) -> NodeInfo {
@@ -73,7 +80,7 @@ pub(super) async fn select(
     let why =
         if candidates.is_empty() { "no connect-node is ready" } else { "every ready connect-node is full" };
     let chosen = pick(&candidates, |total| rand::random_range(0..total))
-        .ok_or_else(|| Fault { code: Code::Unavailable, ..Fault::unavailable(why, RETRY_AFTER) })?;
+        .ok_or_else(|| Fault { code: Code::Unavailable, ..Fault::unavailable(why, retry_after()) })?;
     Ok(SelectConnectNodeReply {
         node_id: chosen.id.to_string(),
         url: chosen.url.clone(),
@@ -97,21 +104,37 @@ pub(super) async fn sessions(
     let after = page::after(List::Sessions, &request.page_token)?
         .map(|hex| SessionId::from_hex(&hex).ok_or_else(|| Fault::bad_request("page_token names no session")))
         .transpose()?;
-    let lives = lives(&controller, &node_id).await?;
-    let mut found = next_sessions(&controller, &lives, after, size + 1).await?;
+    let (mut found, missing) = match next_sessions(&controller, &node_id, after, size + 1).await {
+        Ok(found) => (found, None),
+        Err(error) if error.is_retryable() => {
+            (held_sessions(&controller, &node_id, after, size + 1)?, Some(Missing::Presence))
+        }
+        Err(error) => return Err(fault(&error)),
+    };
+    if found.is_empty() && missing.is_none() && controller.registered(node_id.as_str()).is_none() {
+        is_known(&controller, &node_id).await?;
+    }
     let key = |session: &IndexedSession| session.entry.session_id.to_string();
     let next_page_token = page::cut(List::Sessions, &mut found, size, key);
     let sessions = found.iter().map(|session| session_info(&controller, session)).collect();
-    Ok(ListSessionsReply { sessions, next_page_token })
+    Ok(ListSessionsReply { sessions, next_page_token, degraded: controller.does_without(missing) })
 }
 
-/// Every life of a node that holds sessions; NOT_FOUND when neither presence nor the registry knows the node.
-async fn lives(controller: &Controller, node_id: &NodeId) -> Result<Vec<NodeRef>, Fault> {
-    let mut lives = controller.presence.indexed_nodes().await.map_err(|error| fault(&error))?;
-    lives.retain(|node| node.node_id == *node_id);
-    if lives.is_empty() && controller.registered(node_id.as_str()).is_none() {
-        return Err(Fault::new(Code::NotFound, format!("node {node_id} is not known")));
+/// NOT_FOUND when presence knows no life of the node.
+async fn is_known(controller: &Controller, node_id: &NodeId) -> Result<(), Fault> {
+    match lives(controller, node_id).await {
+        Ok(lives) if lives.is_empty() => {
+            Err(Fault::new(Code::NotFound, format!("node {node_id} is not known")))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(fault(&error)),
     }
+}
+
+/// Every life of a node that holds sessions.
+async fn lives(controller: &Controller, node_id: &NodeId) -> Result<Vec<NodeRef>, StoreError> {
+    let mut lives = controller.promptly(controller.presence.indexed_nodes()).await?;
+    lives.retain(|node| node.node_id == *node_id);
     Ok(lives)
 }
 
@@ -119,17 +142,18 @@ async fn lives(controller: &Controller, node_id: &NodeId) -> Result<Vec<NodeRef>
 /// and no further than needed.
 async fn next_sessions(
     controller: &Controller,
-    lives: &[NodeRef],
+    node_id: &NodeId,
     after: Option<SessionId>,
     limit: usize,
-) -> Result<Vec<IndexedSession>, Fault> {
+) -> Result<Vec<IndexedSession>, StoreError> {
+    let lives = lives(controller, node_id).await?;
     let first = after.map_or(0, |after| after.as_bytes()[0]);
     let mut found: Vec<IndexedSession> = Vec::new();
     for byte in first..=u8::MAX {
         let start = found.len();
-        for node in lives {
+        for node in &lives {
             let slice = usize::from(byte) % roomcast_store::presence::SLICES;
-            let indexed = controller.presence.indexed(node, slice).await.map_err(|error| fault(&error))?;
+            let indexed = controller.promptly(controller.presence.indexed(node, slice)).await?;
             found.extend(indexed.into_iter().filter(|session| {
                 let id = session.entry.session_id;
                 id.as_bytes()[0] == byte && after.is_none_or(|after| id > after)
@@ -142,6 +166,26 @@ async fn next_sessions(
         }
     }
     Ok(found)
+}
+
+/// The same without presence, as the node reported it here.
+fn held_sessions(
+    controller: &Controller,
+    node_id: &NodeId,
+    after: Option<SessionId>,
+    limit: usize,
+) -> Result<Vec<IndexedSession>, Fault> {
+    let held = controller.streams.held_by(node_id.as_str()).ok_or_else(|| {
+        let message =
+            format!("the shared memory does not answer, and node {node_id} does not report to this controller; try again");
+        Fault::unavailable(message, retry_after())
+    })?;
+    let held = held.lock();
+    let mut ids: Vec<SessionId> =
+        held.keys().copied().filter(|id| after.is_none_or(|after| *id > after)).collect();
+    ids.sort_unstable();
+    ids.truncate(limit);
+    Ok(ids.iter().filter_map(|id| held.get(id).cloned()).collect())
 }
 
 fn session_info(controller: &Controller, session: &IndexedSession) -> SessionInfo {

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use futures_util::FutureExt;
 use roomcast_proto::{
     convert,
     pubsub::{
@@ -12,23 +11,19 @@ use roomcast_proto::{
     },
 };
 use roomcast_store::{
-    presence::{CardEntry, SLICES},
-    rooms::{NewRoom, RoomChange},
+    presence::{CardEntry, Occupancy},
+    rooms::{NewRoom, RoomChange, SeatRow},
 };
-use roomcast_types::{Code, Fault, RoomId, UserId};
+use roomcast_types::{Code, Fault, RoomId, SessionId, StoreTime, UserId};
 
 use super::fields;
 use crate::{
-    cards, concurrent,
-    controller::{Controller, room_deleted},
+    cards,
+    controller::{Controller, room_deleted, unanswered},
     error::fault,
+    metrics::Missing,
     page::{self, List},
 };
-
-/// Rooms whose presence is counted at once.
-const COUNTED_AT_ONCE: usize = 64;
-/// Rooms read a page when all are counted.
-const PAGE: u32 = 1_000;
 
 pub(super) async fn stats(
     controller: Arc<Controller>,
@@ -38,38 +33,73 @@ pub(super) async fn stats(
         return totals(&controller).await;
     }
     let room = fields::room(&request.room_id)?;
-    let row = controller.row(&room).await?;
-    let (sessions, online) = controller.presence.online_counts(&room).await.map_err(|error| fault(&error))?;
-    Ok(RoomStats { rooms: 1, members: row.members, online_members: online, sessions, nodes: 0 })
+    let (known, counts) = tokio::join!(
+        known(&controller, &room),
+        controller.promptly(controller.presence.online_counts(&room))
+    );
+    let Known { members, missing, .. } = known?;
+    let missing = missing.into_iter().chain(counts.is_err().then_some(Missing::Presence));
+    let (sessions, online_members) = counts.as_ref().copied().unwrap_or_default();
+    Ok(RoomStats {
+        rooms: 1,
+        members,
+        online_members,
+        sessions,
+        nodes: 0,
+        degraded: controller.does_without(missing),
+    })
 }
 
-/// Counted when asked: presence keeps no sums, as each of its facts belongs to one room, user or node.
 async fn totals(controller: &Controller) -> Result<RoomStats, Fault> {
-    let failed = |error| fault(&error);
-    let totals = controller.rooms.totals().await.map_err(failed)?;
-    let mut stats = RoomStats {
-        rooms: totals.rooms,
-        members: totals.members,
-        nodes: controller.nodes.current().registrations.len() as u64,
-        ..RoomStats::default()
+    let (record, online) =
+        tokio::join!(controller.readily(controller.rooms.totals()), controller.census.count(controller));
+    let missing = match (&record, &online) {
+        (Err(error), Err(_)) => return Err(fault(error)),
+        (Err(error), _) | (_, Err(error)) if !error.is_retryable() => return Err(fault(error)),
+        (Err(_), _) => Some(Missing::Record),
+        (_, Err(_)) => Some(Missing::Presence),
+        _ => None,
     };
-    let mut after: Option<RoomId> = None;
-    loop {
-        let page = controller.rooms.rooms(after.as_ref(), PAGE).await.map_err(failed)?;
-        let counts = page.iter().map(|row| controller.presence.online_counts(&row.card.room_id));
-        let counts = concurrent::all(counts.map(FutureExt::boxed).collect(), COUNTED_AT_ONCE).await;
-        stats.online_members += counts.map_err(failed)?.iter().map(|(_, users)| users).sum::<u64>();
-        after = page.last().map(|row| row.card.room_id.clone());
-        if page.len() < PAGE as usize {
-            break;
+    let (record, online) = (record.unwrap_or_default(), online.unwrap_or_default());
+    Ok(RoomStats {
+        rooms: record.rooms,
+        members: record.members,
+        online_members: online.online_members,
+        sessions: online.sessions,
+        nodes: controller.nodes.current().registrations.len() as u64,
+        degraded: controller.does_without(missing),
+    })
+}
+
+/// A room's card and number of seats from whichever store answers.
+struct Known {
+    card: roomcast_types::RoomCard,
+    members: u64,
+    created_at_ms: i64,
+    missing: Option<Missing>,
+}
+
+/// From the record, else from presence.
+async fn known(controller: &Controller, room: &RoomId) -> Result<Known, Fault> {
+    match controller.readily(controller.rooms.room(room)).await {
+        Ok(Some(row)) => Ok(Known {
+            card: row.card,
+            members: row.members,
+            created_at_ms: row.created_at.as_millis(),
+            missing: None,
+        }),
+        Ok(None) => Err(controller.no_such_room(room).await),
+        Err(error) if error.is_retryable() => {
+            match controller.promptly(controller.presence.card(room)).await {
+                Ok(CardEntry::Known { card, members }) => {
+                    Ok(Known { card, members, created_at_ms: 0, missing: Some(Missing::Record) })
+                }
+                Ok(CardEntry::Buried { .. }) => Err(room_deleted(room)),
+                Ok(CardEntry::Unknown) | Err(_) => Err(fault(&error)),
+            }
         }
+        Err(error) => Err(fault(&error)),
     }
-    for node in controller.presence.indexed_nodes().await.map_err(failed)? {
-        for slice in 0..SLICES {
-            stats.sessions += controller.presence.indexed(&node, slice).await.map_err(failed)?.len() as u64;
-        }
-    }
-    Ok(stats)
 }
 
 pub(super) async fn info(
@@ -83,16 +113,27 @@ pub(super) async fn info(
     if request.card_only {
         return card_only(&controller, &room).await;
     }
-    let row = controller.row(&room).await?;
-    let failed = |error| fault(&error);
-    let mut seats = controller.rooms.seats(&room, after.as_ref(), size as u32 + 1).await.map_err(failed)?;
-    let next_page_token = page::cut(List::Members, &mut seats, size, |seat| seat.user_id.to_string());
+    let known = known(&controller, &room).await?;
     // What is online is worth less than who the members are: without presence all are shown as offline.
-    let occupancy = controller.promptly(controller.presence.occupancy(&room)).await.unwrap_or_default();
-    let online_count = occupancy.online.len() as u64;
+    let occupancy = controller.promptly(controller.presence.occupancy(&room)).await;
+    let seats = match known.missing {
+        None => controller.readily(controller.rooms.seats(&room, after.as_ref(), size as u32 + 1)).await,
+        Some(_) => Err(unanswered("record", "it did not answer before".to_owned())),
+    };
+    let missing = match (&seats, &occupancy) {
+        (Err(error), Err(_)) => return Err(fault(error)),
+        (Err(error), _) if !error.is_retryable() => return Err(fault(error)),
+        (Err(_), _) => Some(Missing::Record),
+        (_, Err(_)) => Some(Missing::Presence),
+        _ => None,
+    };
+    let Occupancy { online, absent } = occupancy.unwrap_or_default();
+    let online_count = online.len() as u64;
+    let mut seats = seats.unwrap_or_else(|_| seats_of(&online, &absent, after.as_ref(), size + 1));
+    let next_page_token = page::cut(List::Members, &mut seats, size, |seat| seat.user_id.to_string());
     let online: HashMap<UserId, u32> =
-        occupancy.online.into_iter().map(|(user, sessions)| (user, sessions.len() as u32)).collect();
-    let member = |seat: roomcast_store::rooms::SeatRow| {
+        online.into_iter().map(|(user, sessions)| (user, sessions.len() as u32)).collect();
+    let member = |seat: SeatRow| {
         let sessions = online.get(&seat.user_id).copied().unwrap_or_default();
         RoomMember {
             user_id: seat.user_id.to_string(),
@@ -103,18 +144,45 @@ pub(super) async fn info(
         }
     };
     Ok(RoomInfo {
-        card: Some((&row.card).into()),
-        member_count: row.members,
+        card: Some((&known.card).into()),
+        member_count: known.members,
         online_count,
-        created_at_ms: row.created_at.as_millis(),
+        created_at_ms: known.created_at_ms,
         members: seats.into_iter().map(member).collect(),
         next_page_token,
+        degraded: controller.does_without(missing),
     })
+}
+
+/// One page of those whom presence knows in a room, in the place of the record's seats.
+fn seats_of(
+    online: &[(UserId, Vec<SessionId>)],
+    absent: &[(UserId, StoreTime)],
+    after: Option<&UserId>,
+    limit: usize,
+) -> Vec<SeatRow> {
+    let users = online.iter().map(|(user, _)| user).chain(absent.iter().map(|(user, _)| user));
+    let mut users: Vec<&UserId> = users.filter(|user| after.is_none_or(|after| *user > after)).collect();
+    users.sort_unstable();
+    users.dedup();
+    users.truncate(limit);
+    let seat = |user: &UserId| SeatRow {
+        user_id: user.clone(),
+        user_name: String::new(),
+        joined_at: StoreTime::from_millis(0),
+        version: 0,
+    };
+    users.into_iter().map(seat).collect()
 }
 
 /// What push-managers ask for: presence answers it without SQL.
 async fn card_only(controller: &Controller, room: &RoomId) -> Result<RoomInfo, Fault> {
-    let known = controller.promptly(controller.presence.card(room)).await;
+    let presence = &controller.presence;
+    let (known, counts) = tokio::join!(
+        controller.promptly(presence.card(room)),
+        controller.promptly(presence.online_counts(room))
+    );
+    let is_presence_away = known.is_err() || counts.is_err();
     let (card, members) = match known {
         Ok(CardEntry::Known { card, members }) => (card, members),
         Ok(CardEntry::Buried { .. }) => return Err(room_deleted(room)),
@@ -124,11 +192,11 @@ async fn card_only(controller: &Controller, room: &RoomId) -> Result<RoomInfo, F
             (row.card, row.members)
         }
     };
-    let counts = controller.promptly(controller.presence.online_counts(room)).await;
     Ok(RoomInfo {
         card: Some((&card).into()),
         member_count: members,
         online_count: counts.map_or(0, |(_, users)| users),
+        degraded: controller.does_without(is_presence_away.then_some(Missing::Presence)),
         ..RoomInfo::default()
     })
 }
