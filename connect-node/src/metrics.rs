@@ -43,6 +43,17 @@ impl JoinOutcome {
     }
 }
 
+/// Why something was not asked of a controller, or not answered by it; the label of its counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// None answers at present.
+    Away,
+    /// Too much waits already.
+    Full,
+    /// It was asked, and did not answer in time.
+    Unanswered,
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Metrics {
@@ -52,6 +63,11 @@ pub struct Metrics {
     pub lanes: Gauge,
     /// 1 while a controller takes reports.
     pub report_linked: Gauge,
+    /// 1 while nobody waits for a controller, as none answers.
+    pub controller_refusing: Gauge,
+    /// Changes that wait for a controller or its answer.
+    pub controller_waiting: Gauge,
+    controller_refusals: [Counter; 3],
     pub announce_seconds: Histogram,
     joins: [Counter; 5],
     delivers: [Counter; 3],
@@ -69,6 +85,18 @@ impl Metrics {
             "pubsub_node_report_linked",
             "1 while a controller takes this node's reports, else 0"
         );
+        describe_gauge!(
+            "pubsub_node_controller_refusing",
+            "1 while joins and claims are refused at once because no controller answers, else 0"
+        );
+        describe_gauge!(
+            "pubsub_node_controller_changes_waiting",
+            "Changes of sessions that wait for a controller or for its answer"
+        );
+        describe_counter!(
+            "pubsub_node_controller_refused_total",
+            "Joins and claims that were not put to a controller, or not answered in time, by reason"
+        );
         describe_histogram!(
             "pubsub_node_announce_wait_seconds",
             "How long a session waited until every lane knew its user or room"
@@ -82,6 +110,10 @@ impl Metrics {
             rooms: gauge!("pubsub_node_rooms"),
             lanes: gauge!("pubsub_node_lanes_in_sync"),
             report_linked: gauge!("pubsub_node_report_linked"),
+            controller_refusing: gauge!("pubsub_node_controller_refusing"),
+            controller_waiting: gauge!("pubsub_node_controller_changes_waiting"),
+            controller_refusals: ["away", "full", "unanswered"]
+                .map(|reason| counter!("pubsub_node_controller_refused_total", "reason" => reason)),
             announce_seconds: histogram!("pubsub_node_announce_wait_seconds"),
             joins: JoinOutcome::ALL.map(|(_, word)| counter!("pubsub_node_joins_total", "outcome" => word)),
             delivers: [Kind::Room, Kind::Users, Kind::All]
@@ -89,6 +121,11 @@ impl Metrics {
             outcomes: counter!("pubsub_node_outcomes_total"),
             lane_resent: counter!("pubsub_node_lane_resent_items_total"),
         }
+    }
+
+    /// The counter of what was refused for this reason.
+    pub fn controller_refusals(&self, reason: Refusal) -> &Counter {
+        &self.controller_refusals[reason as usize]
     }
 
     /// The counter of joins that ended so.

@@ -6,6 +6,8 @@
 //! | versions of the slices, load | with the first reply, then every 2 s |
 //! | a slice in full | when asked for, when unsure, and once a minute, spread evenly |
 
+pub mod answer;
+pub mod breaker;
 pub mod clock;
 pub mod controllers;
 mod message;
@@ -39,11 +41,13 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const FULL_EVERY: Duration = Duration::from_secs(60);
 /// A controller that takes longer for its first reply, or for a message to leave, is left.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-/// A controller that says nothing for this long while changes wait for its answer is left. One that is slow but
-/// answers is kept: another stream would only ask everything again.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// A controller says something every 500 ms. One that says nothing for this long is frozen or gone, and another one
+/// takes its place; one that is slow but answers is kept.
+const SILENCE_MAX: Duration = Duration::from_millis(1_500);
+/// The same when there is no other: a stream that goes on where it was is worth more than a new one to the same process.
+const SILENCE_ALONE_MAX: Duration = Duration::from_secs(5);
 /// How often that is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Messages between this task and the wire.
 const MESSAGES_WAITING: usize = 8;
 
@@ -60,8 +64,26 @@ enum Broken {
     Stalled,
 }
 
-/// Keeps a stream to one of the controllers. Runs until it is dropped.
+/// Keeps a stream to one of the controllers, and shows how it stands. Runs until it is dropped.
 pub async fn run(hub: Arc<Core>, controllers: Arc<Controllers>) {
+    tokio::join!(keep_linked(&hub, &controllers), show(&hub));
+}
+
+async fn show(hub: &Core) {
+    let mut ticks = interval(HEARTBEAT / 8);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (is_open, waiting) = {
+            let state = hub.state();
+            (state.breaker.is_open(Instant::now()), state.outbox.waiting())
+        };
+        hub.metrics.controller_refusing.set(f64::from(u8::from(is_open)));
+        hub.metrics.controller_waiting.set(waiting as f64);
+    }
+}
+
+async fn keep_linked(hub: &Arc<Core>, controllers: &Controllers) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let mut failed: Option<String> = None;
     loop {
@@ -71,7 +93,7 @@ pub async fn run(hub: Arc<Core>, controllers: Arc<Controllers>) {
             continue;
         };
         let began = Instant::now();
-        let broken = link(&hub, &address).await;
+        let broken = link(hub, controllers, &address).await;
         let was_linked = hub.unlink();
         if began.elapsed() > HEARTBEAT {
             backoff.reset();
@@ -96,11 +118,12 @@ impl Core {
         let mut state = self.state();
         let was_linked = state.outbox.is_linked();
         state.outbox.link_down();
+        state.breaker.lost(Instant::now());
         was_linked
     }
 }
 
-async fn link(hub: &Arc<Core>, address: &str) -> Broken {
+async fn link(hub: &Arc<Core>, controllers: &Controllers, address: &str) -> Broken {
     let channel = match controllers::connect(address).await {
         Ok(channel) => channel,
         Err(error) => return Broken::Connect(error),
@@ -109,7 +132,7 @@ async fn link(hub: &Arc<Core>, address: &str) -> Broken {
         Ok(link) => {
             tracing::info!(address, "reporting to a controller");
             hub.metrics.report_linked.set(1.0);
-            link.run().await
+            link.run(|| controllers.has_other(address)).await
         }
         Err(broken) => broken,
     }
@@ -130,8 +153,12 @@ async fn begin(hub: &Arc<Core>, channel: Channel) -> Result<Link, Broken> {
     let mut down = opened.map_err(|_| Broken::Stalled)??.into_inner();
     let first = timeout(REPLY_TIMEOUT, down.message()).await.map_err(|_| Broken::Stalled)??;
     let first = first.ok_or(Broken::Ended)?;
-    hub.state().clock.forget();
-    let link = Link { hub: hub.clone(), up, down, heard_at: Instant::now(), next_full: 0, fulls_due: 0.0 };
+    {
+        let mut state = hub.state();
+        state.clock.forget();
+        state.breaker.heard(Instant::now());
+    }
+    let link = Link { hub: hub.clone(), up, down, next_full: 0, fulls_due: 0.0 };
     link.take(first);
     hub.state().outbox.link_up();
     Ok(link)
@@ -143,15 +170,14 @@ struct Link {
     /// Sender: this task. Receiver: the request's body.
     up: mpsc::Sender<NodeReport>,
     down: Streaming<ControllerReply>,
-    /// When the last reply came.
-    heard_at: Instant,
     /// The slice whose minute comes next.
     next_full: usize,
     fulls_due: f64,
 }
 
 impl Link {
-    async fn run(mut self) -> Broken {
+    async fn run(mut self, has_other: impl Fn() -> bool) -> Broken {
+        let mut heard_at = Instant::now();
         let wake: Arc<Notify> = self.hub.state().report_wake.clone();
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -161,16 +187,19 @@ impl Link {
             let sent = tokio::select! {
                 reply = self.down.message() => match reply {
                     Ok(Some(reply)) => {
-                        self.heard_at = Instant::now();
+                        heard_at = Instant::now();
                         self.take(reply);
-                        self.send_wanted().await
+                        self.send_next().await
                     }
                     Ok(None) => Err(Broken::Ended),
                     Err(status) => Err(Broken::Stream(status)),
                 },
                 () = wake.notified() => self.send_changes().await,
                 _ = heartbeat.tick() => self.beat().await,
-                _ = look.tick() => if self.is_stalled() { Err(Broken::Stalled) } else { Ok(()) },
+                _ = look.tick() => {
+                    let silence_max = if has_other() { SILENCE_MAX } else { SILENCE_ALONE_MAX };
+                    if heard_at.elapsed() > silence_max { Err(Broken::Stalled) } else { Ok(()) }
+                }
             };
             if let Err(broken) = sent {
                 return broken;
@@ -181,7 +210,9 @@ impl Link {
     fn take(&self, reply: ControllerReply) {
         let mut lost = Vec::new();
         let mut state = self.hub.state();
-        state.clock.observe(reply.store_time_ms, Instant::now());
+        let now = Instant::now();
+        state.breaker.heard(now);
+        state.clock.observe(reply.store_time_ms, now);
         for result in reply.results {
             if let Consequence::SlotLost(session) = state.outbox.answered(result) {
                 lost.push(session);
@@ -215,7 +246,9 @@ impl Link {
         }
     }
 
-    async fn send_wanted(&self) -> Result<(), Broken> {
+    /// What an answer made room for, and what it asked for.
+    async fn send_next(&self) -> Result<(), Broken> {
+        self.send_changes().await?;
         let wanted = self.hub.state().outbox.take_wanted();
         self.send_slices(&wanted).await
     }
@@ -230,11 +263,6 @@ impl Link {
             }
         }
         Ok(())
-    }
-
-    fn is_stalled(&self) -> bool {
-        let oldest = self.hub.state().outbox.oldest_under_way();
-        self.heard_at.elapsed() > SILENCE_MAX && oldest.is_some_and(|sent| sent.elapsed() > SILENCE_MAX)
     }
 
     async fn beat(&mut self) -> Result<(), Broken> {

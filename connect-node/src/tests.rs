@@ -6,6 +6,7 @@ mod controller;
 mod lanes;
 mod manager;
 mod node;
+mod outbox;
 mod promise;
 mod reports;
 mod rooms;

@@ -3,11 +3,11 @@
 //! | join | the session is told |
 //! |---|---|
 //! | refused by the controller | `error` with its code |
-//! | no answer in time | `error` UNAVAILABLE, and the session stays |
+//! | no controller answers, or none in time | `error` UNAVAILABLE, and the session stays |
 //! | admitted | `joined`, when every lane knows that the room is here |
 //! | admitted, and the session is gone, evicted, or the room was deleted meanwhile | what was taken up is given up |
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use roomcast_types::{Code, Fault, RoomId};
 use tokio::time::Instant;
@@ -18,13 +18,16 @@ use super::{
     topic::TopicId,
 };
 use crate::{
-    metrics::JoinOutcome,
+    metrics::{JoinOutcome, Refusal},
     ports::{LeftReason, SessionKey, ToShard},
-    report::outbox::{Answer, Asked},
+    report::{
+        answer::{busy, retry_after},
+        outbox::{Answer, Asked},
+    },
 };
 
-/// When a client may try again.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A join that is sent later than this, of `connect_node.controller_timeout`, would be answered too late.
+const SEND_BY: f64 = 0.7;
 
 /// A seat, as the controller gave it.
 struct Admitted {
@@ -47,7 +50,7 @@ impl Core {
             match operation {
                 Operation::Join { request } if busy.waiting.len() >= OPERATIONS_MAX => {
                     let fault = Fault {
-                        retry_after: Some(RETRY_AFTER),
+                        retry_after: Some(retry_after()),
                         ..Fault::new(
                             Code::RateLimited,
                             format!("{OPERATIONS_MAX} requests for this room wait"),
@@ -106,9 +109,7 @@ impl Core {
     }
 
     async fn admit(&self, key: SessionKey, room: &RoomId) -> Result<Admitted, Fault> {
-        let asked = self.ask_to_join(key, room).ok_or_else(|| {
-            Fault::unavailable("too many joins wait for a controller; try again", RETRY_AFTER)
-        })?;
+        let asked = self.ask_to_join(key, room)?;
         match tokio::time::timeout(self.settings.controller_timeout, asked.answer).await {
             Ok(Ok(Answer::Joined { card_version, members })) => Ok(Admitted { card_version, members }),
             Ok(Ok(Answer::Refused(fault))) => Err(fault),
@@ -117,26 +118,38 @@ impl Core {
             }
             Ok(Err(_)) | Err(_) => {
                 self.state().outbox.give_up(asked.request);
+                self.metrics.controller_refusals(Refusal::Unanswered).increment(1);
                 let waited = self.settings.controller_timeout;
                 let message =
                     format!("no controller answered within {waited:?}; you stay connected, try again");
-                Err(Fault::unavailable(message, RETRY_AFTER))
+                Err(Fault::unavailable(message, retry_after()))
             }
         }
     }
 
-    fn ask_to_join(&self, key: SessionKey, room: &RoomId) -> Option<Asked> {
+    fn ask_to_join(&self, key: SessionKey, room: &RoomId) -> Result<Asked, Fault> {
+        let now = Instant::now();
         let mut state = self.state();
         let state = &mut *state;
-        let session = state.sessions.get_mut(&key)?;
+        if state.breaker.is_open(now) {
+            self.metrics.controller_refusals(Refusal::Away).increment(1);
+            let message = "no controller answers at present; you stay connected, try again";
+            return Err(Fault::unavailable(message, 2 * retry_after()));
+        }
+        let gone = || Fault::new(Code::Internal, "the session ended");
+        let session = state.sessions.get_mut(&key).ok_or_else(gone)?;
         let sends = state.outbox.sends(session.id);
         if let Some(busy) = session.busy_mut(room) {
             busy.slice_sends = sends;
             busy.is_evicted = false;
         }
-        let asked = state.outbox.join(key, session.id, session.room_change(room));
+        let send_by = now + self.settings.controller_timeout.mul_f64(SEND_BY);
+        let asked = state.outbox.join(key, session.id, session.room_change(room), send_by);
         state.report_wake.notify_one();
-        asked
+        asked.ok_or_else(|| {
+            self.metrics.controller_refusals(Refusal::Full).increment(1);
+            busy()
+        })
     }
 
     /// Takes up the interest and waits until every lane knows; `None` when the session is gone.
@@ -174,7 +187,7 @@ impl Core {
             session.busy_mut(room).map_or((false, 0), |busy| (busy.is_evicted, busy.slice_sends));
         let is_in = session.is_in(room);
         let fault = match entry {
-            _ if is_evicted => Some(Fault::unavailable("the seat was taken away meanwhile", RETRY_AFTER)),
+            _ if is_evicted => Some(Fault::unavailable("the seat was taken away meanwhile", retry_after())),
             Entry::Again if is_in => None,
             Entry::Again => Some(Fault::new(Code::RoomDeleted, format!("room {room} was deleted meanwhile"))),
             Entry::New(topic) => match state.rooms.settle(room, topic) {
@@ -207,7 +220,8 @@ impl Core {
 
     async fn leave(&self, key: SessionKey, request: Option<u64>, room: &RoomId) {
         let Some(asked) = self.count_out(key, room) else { return };
-        if let Some(asked) = asked {
+        let is_heard = !self.state().breaker.is_open(Instant::now());
+        if let Some(asked) = asked.filter(|_| is_heard) {
             // Without an answer it is kept and sent again; the client need not wait for that.
             let _ = tokio::time::timeout(self.settings.controller_timeout, asked.answer).await;
         }

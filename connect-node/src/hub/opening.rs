@@ -8,6 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Core, session::Session, topic::TopicId};
 use crate::{
+    metrics::Refusal,
     ports::{CloseCode, OpenedSession, SessionKey, ToShard},
     report::outbox::{Answer, Asked},
 };
@@ -44,7 +45,14 @@ impl Core {
         };
         // The stamp is set when the change is sent: only then the store's clock may be known.
         let record: SessionRecord = session.record(0, std::iter::empty());
-        let claim = state.outbox.opened(opened.key, opened.session_id, record);
+        let claim = if state.breaker.is_open(Instant::now()) {
+            // Its slice claims the slot later.
+            state.outbox.mark_unsure(opened.session_id);
+            self.metrics.controller_refusals(Refusal::Away).increment(1);
+            None
+        } else {
+            state.outbox.opened(opened.key, opened.session_id, record)
+        };
         // Kept first: the announcement tells how many sessions are here, this one included.
         state.by_id[opened.session_id.slice()].insert(opened.session_id, opened.key);
         state.sessions.insert(opened.key, session);

@@ -21,6 +21,7 @@ use crate::{
     lane::Lane,
     ports::SessionKey,
     report::{
+        breaker::Breaker,
         clock::StoreClock,
         outbox::{Outbox, SLICES},
     },
@@ -78,6 +79,8 @@ pub struct State {
     pub announcements: Announcements,
     pub lanes: Vec<Arc<Lane>>,
     pub outbox: Outbox,
+    /// Before the controllers.
+    pub breaker: Breaker,
     pub clock: StoreClock,
     /// When changed numbers are told.
     numbers_due: Option<Instant>,
@@ -100,6 +103,7 @@ impl State {
             announcements: Announcements::default(),
             lanes: Vec::new(),
             outbox: Outbox::default(),
+            breaker: Breaker::new(now),
             clock: StoreClock::new(now),
             numbers_due: None,
             tick_at: now,

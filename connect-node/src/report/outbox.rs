@@ -9,16 +9,21 @@
 //! | opened | counts | asked again while somebody waits, else the slice is unsure |
 //! | join | slice unsure: the session did not enter | as opened |
 //! | closed | | slice unsure |
-//! | leave | | sent again, as nothing else releases the seat |
+//! | leave | | sent again, as nothing else releases the seat, unless its session has asked to join again |
+//!
+//! Only so many changes are under way at once: what exceeds what the controller can do waits here, where giving it up
+//! costs nothing, and not there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use roomcast_proto::pubsub::{
-    ChangeResult, RoomChange, SessionChange, SessionRecord, change_result, session_change::Change,
+    ChangeResult, RoomChange, SessionChange, SessionRecord, session_change::Change,
 };
-use roomcast_types::{Code, Fault, SessionId};
+use roomcast_types::SessionId;
 use tokio::{sync::oneshot, time::Instant};
 
+use super::answer::{self, busy};
+pub use super::answer::{Answer, Consequence};
 use crate::ports::SessionKey;
 
 /// Slices of a node.
@@ -28,26 +33,11 @@ const CHANGES_MAX: usize = 32_768;
 /// The same for leaves, which nothing else stands for.
 const CHANGES_AND_LEAVES_MAX: usize = 49_152;
 
+/// Changes under way at once: several times what a controller applies while an answer travels, and little enough that
+/// the last of them is answered within a fraction of a second.
+const UNDER_WAY_MAX: usize = 1_024;
 /// Numbers of changes that were given up before they were sent.
 const UNSENT_SLACK: usize = 1024;
-
-/// What a controller answered.
-#[derive(Debug)]
-pub enum Answer {
-    /// Done.
-    Applied,
-    /// Whether the session holds its slot.
-    Slot(bool),
-    /// Admitted.
-    Joined {
-        /// Version of the room's card; 0 when none was given.
-        card_version: u64,
-        /// Users with a seat.
-        members: u64,
-    },
-    /// Not done.
-    Refused(Fault),
-}
 
 /// A change that was put into the outbox.
 #[derive(Debug)]
@@ -63,6 +53,10 @@ struct Kept {
     session: SessionKey,
     slice: usize,
     sent_at: Option<Instant>,
+    /// Of a join: sent later than this, its answer would come when nobody waits for it any more.
+    send_by: Option<Instant>,
+    /// Of a leave: the session has asked to join again.
+    is_superseded: bool,
     /// Sender: here, once. Receiver: an operation of the session; closed when it no longer waits.
     waiter: Option<oneshot::Sender<Answer>>,
 }
@@ -94,21 +88,16 @@ impl Slice {
     }
 }
 
-/// What an answer means beyond its waiter.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Consequence {
-    /// Nothing.
-    None,
-    /// A later session holds the slot of this one, and nobody waits for the answer any more.
-    SlotLost(SessionKey),
-}
-
 /// See the module.
 pub struct Outbox {
     next_request: u64,
     kept: BTreeMap<u64, Kept>,
     /// Not sent on the current stream, in order.
     unsent: VecDeque<u64>,
+    /// Sent on the current stream and not answered.
+    under_way: usize,
+    /// Leaves that are kept.
+    leaves: HashMap<(SessionKey, String), u64>,
     /// To be sent again with the next heartbeat: the controller could not do it now.
     postponed: Vec<u64>,
     slices: [Slice; SLICES],
@@ -121,6 +110,8 @@ impl Default for Outbox {
             next_request: 1,
             kept: BTreeMap::new(),
             unsent: VecDeque::new(),
+            under_way: 0,
+            leaves: HashMap::new(),
             postponed: Vec::new(),
             slices: [Slice::default(); SLICES],
             is_linked: false,
@@ -138,14 +129,40 @@ impl Outbox {
         asked
     }
 
-    /// A session wants into a room. `None`: too much waits.
-    pub fn join(&mut self, session: SessionKey, id: SessionId, change: RoomChange) -> Option<Asked> {
-        self.ask(session, id, Change::Join(change))
+    /// A session wants into a room, and is refused as busy if this is not sent by then. `None`: too much waits.
+    pub fn join(
+        &mut self,
+        session: SessionKey,
+        id: SessionId,
+        change: RoomChange,
+        send_by: Instant,
+    ) -> Option<Asked> {
+        if let Some(leave) = self.leaves.get(&(session, change.room_id.clone())).copied() {
+            self.supersede(leave);
+        }
+        let asked = self.ask(session, id, Change::Join(change))?;
+        if let Some(kept) = self.kept.get_mut(&asked.request) {
+            kept.send_by = Some(send_by);
+        }
+        Some(asked)
     }
 
     /// A session left a room. `None`: too much waits, and the seat stays until its user is away.
     pub fn leave(&mut self, session: SessionKey, id: SessionId, change: RoomChange) -> Option<Asked> {
-        self.ask(session, id, Change::Leave(change))
+        let place = (session, change.room_id.clone());
+        let asked = self.ask(session, id, Change::Leave(change))?;
+        self.leaves.insert(place, asked.request);
+        Some(asked)
+    }
+
+    /// Sent after the join, this leave would release the seat again.
+    fn supersede(&mut self, leave: u64) {
+        let Some(kept) = self.kept.get_mut(&leave) else { return };
+        if kept.sent_at.is_some() {
+            kept.is_superseded = true;
+        } else {
+            self.remove(leave);
+        }
     }
 
     /// A session ended.
@@ -176,9 +193,30 @@ impl Outbox {
     ) -> u64 {
         let request = self.next_request;
         self.next_request += 1;
-        self.kept.insert(request, Kept { change, session, slice: id.slice(), sent_at: None, waiter });
+        let kept = Kept {
+            change,
+            session,
+            slice: id.slice(),
+            sent_at: None,
+            send_by: None,
+            is_superseded: false,
+            waiter,
+        };
+        self.kept.insert(request, kept);
         self.unsent.push_back(request);
         request
+    }
+
+    fn remove(&mut self, request: u64) -> Option<Kept> {
+        let kept = self.kept.remove(&request)?;
+        self.under_way -= usize::from(kept.sent_at.is_some());
+        if let Change::Leave(change) = &kept.change {
+            let place = (kept.session, change.room_id.clone());
+            if self.leaves.get(&place) == Some(&request) {
+                self.leaves.remove(&place);
+            }
+        }
+        Some(kept)
     }
 
     /// What the node holds of this session may differ from what the controller knows.
@@ -196,7 +234,7 @@ impl Outbox {
         if matches!(kept.change, Change::Opened(_)) {
             self.slices[kept.slice].mark_unsure();
         }
-        self.kept.remove(&request);
+        self.remove(request);
         // Without a controller nothing else takes these numbers out.
         if self.unsent.len() > self.kept.len() * 2 + UNSENT_SLACK {
             self.unsent.retain(|request| self.kept.contains_key(request));
@@ -224,6 +262,7 @@ impl Outbox {
             kept.sent_at = None;
             stays
         });
+        self.under_way = 0;
         self.unsent = self.kept.keys().copied().collect();
         self.postponed.clear();
     }
@@ -238,14 +277,23 @@ impl Outbox {
     ) -> Vec<SessionChange> {
         let mut changes = Vec::new();
         while changes.len() < max
+            && self.under_way < UNDER_WAY_MAX
             && let Some(request) = self.unsent.pop_front()
         {
             let Some(kept) = self.kept.get_mut(&request) else { continue };
-            let mut change = kept.change.clone();
-            if !complete(kept.session, &mut change) {
-                self.kept.remove(&request);
+            if kept.send_by.is_some_and(|by| by < now) {
+                if let Some(waiter) = self.remove(request).and_then(|kept| kept.waiter) {
+                    // Whoever no longer waits needs no answer.
+                    let _ = waiter.send(Answer::Refused(busy()));
+                }
                 continue;
             }
+            let mut change = kept.change.clone();
+            if !complete(kept.session, &mut change) {
+                self.remove(request);
+                continue;
+            }
+            self.under_way += 1;
             kept.sent_at = Some(now);
             // Versions grow in the order of the stream: a gap tells the controller that something was lost.
             let slice = &mut self.slices[kept.slice];
@@ -262,8 +310,8 @@ impl Outbox {
 
     /// Takes an answer.
     pub fn answered(&mut self, result: ChangeResult) -> Consequence {
-        let Some(mut kept) = self.kept.remove(&result.request) else { return Consequence::None };
-        let answer = answer(result.result);
+        let Some(mut kept) = self.remove(result.request) else { return Consequence::None };
+        let answer = answer::read(result.result);
         match (&kept.change, &answer) {
             (Change::Opened(_), Answer::Slot(_)) => {}
             (Change::Opened(_) | Change::Closed(_), Answer::Refused(_)) => {
@@ -272,7 +320,11 @@ impl Outbox {
             (Change::Join(_), Answer::Joined { .. }) if !kept.is_awaited() => {
                 self.slices[kept.slice].mark_unsure();
             }
-            (Change::Leave(_), Answer::Refused(fault)) if fault.code.is_retryable() => {
+            (Change::Leave(_), Answer::Refused(_)) if kept.is_superseded => {
+                self.slices[kept.slice].mark_unsure();
+            }
+            (Change::Leave(change), Answer::Refused(fault)) if fault.code.is_retryable() => {
+                self.leaves.insert((kept.session, change.room_id.clone()), result.request);
                 kept.waiter = None;
                 kept.sent_at = None;
                 self.kept.insert(result.request, kept);
@@ -329,9 +381,9 @@ impl Outbox {
         self.slices.iter().map(|slice| slice.version).collect()
     }
 
-    /// When the change that is under way for longest was sent.
-    pub fn oldest_under_way(&self) -> Option<Instant> {
-        self.kept.values().find_map(|kept| kept.sent_at)
+    /// Changes that wait or are under way.
+    pub fn waiting(&self) -> usize {
+        self.kept.len()
     }
 
     /// Whether every change was answered.
@@ -342,22 +394,5 @@ impl Outbox {
     /// Whether a stream is on.
     pub fn is_linked(&self) -> bool {
         self.is_linked
-    }
-}
-
-fn answer(result: Option<change_result::Result>) -> Answer {
-    match result {
-        Some(change_result::Result::Applied(_)) | None => Answer::Applied,
-        Some(change_result::Result::SlotHeld(is_held)) => Answer::Slot(is_held),
-        Some(change_result::Result::Joined(joined)) => Answer::Joined {
-            card_version: joined.card.map_or(0, |card| card.version),
-            members: joined.members,
-        },
-        Some(change_result::Result::Error(error)) => Answer::Refused(Fault {
-            code: error.code.parse().unwrap_or(Code::Internal),
-            message: error.message,
-            retry_after: (error.retry_after_ms > 0)
-                .then(|| std::time::Duration::from_millis(error.retry_after_ms.into())),
-        }),
     }
 }

@@ -1,6 +1,6 @@
 //! A hub with mailboxes that the test reads in the place of shards.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use roomcast_proto::pubsub::{ChangeResult, SessionChange};
 use roomcast_runtime::{Config, Telemetry};
@@ -58,16 +58,19 @@ impl Bench {
     pub fn control(&mut self, answer: impl Fn(&SessionChange) -> Option<ChangeResult> + Send + 'static) {
         let hub = self.hub.clone();
         hub.state().outbox.link_up();
+        hub.state().breaker.heard(Instant::now());
         self.spawn(async move {
             let wake = hub.state().report_wake.clone();
             loop {
+                hub.state().breaker.heard(Instant::now());
                 let report = hub.state().changes(Instant::now());
                 for change in report.into_iter().flat_map(|report| report.changes) {
                     if let Some(result) = answer(&change) {
                         hub.state().outbox.answered(result);
                     }
                 }
-                wake.notified().await;
+                // It says something now and then, as a real one does.
+                let _ = timeout(Duration::from_millis(200), wake.notified()).await;
             }
         });
     }

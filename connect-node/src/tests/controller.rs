@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt, stream};
@@ -17,7 +18,7 @@ use roomcast_proto::pubsub::{
     controller_service_server::{ControllerService, ControllerServiceServer},
     session_change::Change,
 };
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -39,6 +40,9 @@ pub fn refusal(change: &SessionChange, code: &str) -> ChangeResult {
     ChangeResult { request: change.request, result: Some(change_result::Result::Error(error)) }
 }
 
+/// How long it says nothing at most.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(200);
+
 type Answer = Box<dyn Fn(&SessionChange) -> Option<ChangeResult> + Send>;
 
 /// What the controller saw and how it answers.
@@ -52,6 +56,8 @@ pub struct Script {
     pub versions: Mutex<Vec<u64>>,
     pub largest_message: Mutex<usize>,
     pub store_time_ms: i64,
+    /// True: as if the process were stopped, it takes nothing and says nothing.
+    pub is_frozen: watch::Sender<bool>,
 }
 
 /// A running controller; dropping it closes its port and its streams.
@@ -78,6 +84,7 @@ impl FakeController {
             versions: Mutex::default(),
             largest_message: Mutex::default(),
             store_time_ms: 1_000_000_000,
+            is_frozen: watch::Sender::new(false),
         });
         let bound = roomcast_runtime::bind([127, 0, 0, 1].into(), 0, "test", "test").await.unwrap();
         let address = bound.address.to_string();
@@ -136,8 +143,12 @@ impl ControllerService for Service {
     ) -> Result<Response<Self::ReportStream>, Status> {
         let state = (request.into_inner(), self.0.clone());
         let replies = stream::unfold(state, |(mut reports, script)| async move {
-            let report = reports.message().await.ok()??;
-            let reply = script.take(report);
+            let report = tokio::time::timeout(SIGN_OF_LIFE, reports.message()).await;
+            let _ = script.is_frozen.subscribe().wait_for(|is_frozen| !is_frozen).await;
+            let reply = match report {
+                Ok(report) => script.take(report.ok()??),
+                Err(_) => script.take(NodeReport::default()),
+            };
             Some((Ok(reply), (reports, script)))
         });
         Ok(Response::new(replies.boxed()))
@@ -150,7 +161,7 @@ impl ControllerService for Service {
             reporting: true,
             ..NodeInfo::default()
         };
-        Ok(Response::new(ListNodesReply { nodes: vec![node] }))
+        Ok(Response::new(ListNodesReply { nodes: vec![node], ..ListNodesReply::default() }))
     }
 
     async fn get_room_stats(&self, _: Request<GetRoomStatsRequest>) -> Result<Response<RoomStats>, Status> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use roomcast_proto::pubsub::session_change::Change;
 use roomcast_registry::MemoryRegistry;
+use roomcast_types::Code;
 
 use super::{
     bench::{Bench, room},
@@ -97,6 +98,51 @@ async fn a_leave_that_was_not_answered_is_sent_again_on_the_next_stream() {
 }
 
 #[tokio::test]
+async fn a_frozen_controller_is_left_for_another_which_hears_what_was_not_answered() {
+    let mut bench = Bench::new(1);
+    let (first, second) = (FakeController::start(willing).await, FakeController::start(willing).await);
+    report_to(&mut bench, &[&first, &second]);
+    linked(&bench).await;
+    let is_first = !first.script.hellos.lock().unwrap().is_empty();
+    let (frozen, other) = if is_first { (first, second) } else { (second, first) };
+    let (session, _) = bench.welcomed(0, "ann").await;
+    bench.joined(session, &room("lobby")).await;
+    frozen.script.is_frozen.send_replace(true);
+    bench.shards().leave(session, Some(2), room("lobby"));
+    assert!(matches!(bench.next(0).await, ToShard::Left { request: Some(2), .. }), "nobody waits for ever");
+    until("the leave", || other.script.count(|change| matches!(change, Change::Leave(_))) == 1).await;
+    bench.joined(session, &room("lobby")).await;
+}
+
+#[tokio::test]
+async fn while_no_controller_answers_nobody_waits_for_one() {
+    let mut bench = Bench::new(1);
+    let controller = FakeController::start(willing).await;
+    report_to(&mut bench, &[&controller]);
+    linked(&bench).await;
+    let (session, _) = bench.welcomed(0, "ann").await;
+    controller.script.is_frozen.send_replace(true);
+    until("nothing was heard for a while", || bench.hub.state().breaker.is_open(tokio::time::Instant::now()))
+        .await;
+    let mut later = Vec::new();
+    for number in 0..50 {
+        bench.shards().join(session, Some(number), room("lobby"));
+        let ToShard::JoinRefused { fault, .. } = bench.next(0).await else { panic!("refused") };
+        assert_eq!(fault.code, Code::Unavailable);
+        later.push(fault.retry_after.unwrap());
+        bench.welcomed(0, &format!("user-{number}")).await;
+    }
+    assert_eq!(bench.hub.state().outbox.waiting(), 0, "nothing was left waiting");
+    later.sort_unstable();
+    later.dedup();
+    assert!(later.len() > 10, "they do not come back together");
+    controller.script.is_frozen.send_replace(false);
+    until("it goes on", || !bench.hub.state().breaker.is_open(tokio::time::Instant::now())).await;
+    bench.joined(session, &room("lobby")).await;
+    until("slices of who came meanwhile", || controller.script.records().len() >= 50).await;
+}
+
+#[tokio::test]
 async fn slices_that_are_asked_for_come_in_full_and_in_bounded_messages() {
     let mut bench = Bench::new(1);
     let controller = FakeController::start(willing).await;
@@ -118,6 +164,7 @@ async fn slices_that_are_asked_for_come_in_full_and_in_bounded_messages() {
 async fn a_slot_lost_after_the_welcome_closes_the_session() {
     let mut bench = Bench::new(1);
     bench.hub.state().outbox.link_up();
+    bench.hub.state().breaker.heard(tokio::time::Instant::now());
     let (key, _) = bench.open(0, "ann");
     let asked = bench.hub.state().changes(tokio::time::Instant::now()).unwrap().changes.remove(0);
     assert!(matches!(bench.next(0).await, ToShard::Welcome(_)), "after the time for an answer");

@@ -149,6 +149,7 @@ async fn a_session_that_ends_while_its_join_is_asked_leaves_nothing_behind() {
     let mut bench = Bench::new(1);
     bench.hub.state().outbox.link_up();
     let (session, _) = bench.welcomed(0, "ann").await;
+    bench.hub.state().breaker.heard(tokio::time::Instant::now());
     bench.shards().join(session, None, room("lobby"));
     tokio::time::sleep(Duration::from_millis(1)).await;
     let asked = bench.hub.state().changes(tokio::time::Instant::now()).unwrap();

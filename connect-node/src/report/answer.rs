@@ -1,0 +1,67 @@
+//! What a controller answers to a change.
+
+use std::time::Duration;
+
+use roomcast_proto::pubsub::change_result;
+use roomcast_types::{Code, Fault};
+
+use crate::ports::SessionKey;
+
+/// What a controller answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// Done.
+    Applied,
+    /// Whether the session holds its slot.
+    Slot(bool),
+    /// Admitted.
+    Joined {
+        /// Version of the room's card; 0 when none was given.
+        card_version: u64,
+        /// Users with a seat.
+        members: u64,
+    },
+    /// Not done.
+    Refused(Fault),
+}
+
+/// What an answer means beyond its waiter.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// Nothing.
+    None,
+    /// A later session holds the slot of this one, and nobody waits for the answer any more.
+    SlotLost(SessionKey),
+}
+
+/// When a client may try what could not be answered now: drawn anew each time, so that those who were refused together
+/// do not come back together.
+pub fn retry_after() -> Duration {
+    Duration::from_millis(rand::random_range(500..1_500))
+}
+
+/// The answer to a join that could not be sent in time.
+pub fn busy() -> Fault {
+    Fault::unavailable(
+        "too many changes wait for the controller; you stay connected, try again",
+        retry_after(),
+    )
+}
+
+/// Reads the answer to a change.
+pub(super) fn read(result: Option<change_result::Result>) -> Answer {
+    match result {
+        Some(change_result::Result::Applied(_)) | None => Answer::Applied,
+        Some(change_result::Result::SlotHeld(is_held)) => Answer::Slot(is_held),
+        Some(change_result::Result::Joined(joined)) => Answer::Joined {
+            card_version: joined.card.map_or(0, |card| card.version),
+            members: joined.members,
+        },
+        Some(change_result::Result::Error(error)) => Answer::Refused(Fault {
+            code: error.code.parse().unwrap_or(Code::Internal),
+            message: error.message,
+            retry_after: (error.retry_after_ms > 0)
+                .then(|| Duration::from_millis(error.retry_after_ms.into())),
+        }),
+    }
+}
