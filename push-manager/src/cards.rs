@@ -108,6 +108,7 @@ impl Cards {
             })
             .await;
         let metrics = &self.context.metrics;
+        metrics.controllers_passed_over.set(self.controllers.passed_over() as f64);
         let card = match answer {
             Ok(info) => info.card.as_ref().and_then(|card| RoomCard::try_from(card).ok()),
             Err(fault) => {

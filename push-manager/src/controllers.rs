@@ -1,23 +1,38 @@
-//! Asks the controllers: those of the configuration or of the registry, in turn, passing over those that fail.
+//! Asks the controllers: those of the configuration or of the registry, in turn, passing over those that do not answer.
 
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use roomcast_proto::{fault, pubsub::controller_service_client::ControllerServiceClient};
 use roomcast_registry::Roster;
+use roomcast_runtime::{Gate, GateSettings};
 use roomcast_types::{Code, Fault};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tonic::{
     Response, Status,
     transport::{Channel, Endpoint},
 };
 
-/// How long a controller that did not answer is passed over. Then the next question tries it again.
-const PASSED_OVER: Duration = Duration::from_millis(500);
+/// Before each controller. One question without an answer, and it is passed over; then one question at a time tries it
+/// again, while the others go to another controller or are refused at once. A push that needs a controller
+/// waits for none that is away, and one that came back is used within 2 s.
+const GATE: GateSettings = GateSettings {
+    name: "a controller",
+    calls_max: 4_096,
+    // Above what any question allows; each brings its own.
+    deadline: Duration::from_secs(10),
+    failures: 1,
+    pause_min: Duration::from_millis(500),
+    pause_max: Duration::from_secs(2),
+};
+/// No further controller is asked when so many could have taken their whole time.
+const ASKED_IN_FULL: u32 = 2;
+/// Asks a silent connection whether its process still runs.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_millis(500);
 /// Replies are pages of at most 1,000 rows.
@@ -45,7 +60,7 @@ struct Peers {
 #[derive(Debug)]
 struct Peer {
     client: Client,
-    passed_over_until: Option<Instant>,
+    gate: Arc<Gate>,
 }
 
 impl Controllers {
@@ -54,8 +69,8 @@ impl Controllers {
         Self { fixed, roster, peers: Mutex::default() }
     }
 
-    /// Asks one controller after the other, each for at most `limit`, until one answers; an error of its own is an
-    /// answer unless it is UNAVAILABLE.
+    /// Asks one controller after the other, each for at most `limit`, and none after twice that, until one answers;
+    /// an error of its own is an answer unless it is UNAVAILABLE.
     pub async fn ask<R, F>(&self, limit: Duration, call: impl Fn(Client) -> F) -> Result<R, Fault>
     where
         F: Future<Output = Result<Response<R>, Status>>,
@@ -64,33 +79,44 @@ impl Controllers {
         if addresses.is_empty() {
             return Err(unavailable("no controller is registered"));
         }
-        let mut last = None;
+        let (mut last, end) = (None, Instant::now() + limit * ASKED_IN_FULL);
         for address in addresses {
-            let Some(client) = self.client(&address) else { continue };
-            let status = match timeout(limit, call(client)).await {
+            let Some((client, gate)) = self.client(&address) else { continue };
+            if Instant::now() >= end {
+                break;
+            }
+            let until = Instant::now() + limit;
+            let question = async {
+                let answer = timeout_at(until, call(client)).await;
+                answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+            };
+            let status = match gate.pass(question, |status| !is_own_word(status)).await {
                 Ok(Ok(reply)) => {
-                    self.answered(&address);
+                    self.prefer(&address);
                     return Ok(reply.into_inner());
                 }
                 Ok(Err(status)) => status,
-                Err(_) => Status::deadline_exceeded("no answer in time"),
+                Err(_) => continue,
             };
             let found = fault(&status);
-            let is_own_word = status.message().starts_with(found.code.as_str());
-            if is_own_word {
-                self.answered(&address);
-            }
             match found.code {
-                Code::Unavailable if is_own_word => last = Some(found),
+                Code::Unavailable if is_own_word(&status) => {
+                    self.prefer(&address);
+                    last = Some(found);
+                }
                 // Of the connection: the controller itself said nothing.
-                Code::Unavailable | Code::Internal if !is_own_word => {
+                Code::Unavailable | Code::Internal if !is_own_word(&status) => {
                     tracing::debug!(address, error = %found, "a controller did not answer");
-                    self.failed(&address);
                 }
                 _ => return Err(found),
             }
         }
         Err(last.unwrap_or_else(|| unavailable("no controller answers")))
+    }
+
+    /// Controllers that are passed over at present.
+    pub fn passed_over(&self) -> usize {
+        self.lock().by_address.values().filter(|peer| peer.gate.is_open()).count()
     }
 
     /// Addresses to try, in order: the preferred one first, without those passed over.
@@ -105,19 +131,25 @@ impl Controllers {
         addresses
     }
 
-    /// A client for this address unless it is passed over now.
-    fn client(&self, address: &str) -> Option<Client> {
+    /// A client for this address and the gate before it; `None` when it is no address.
+    fn client(&self, address: &str) -> Option<(Client, Arc<Gate>)> {
         let mut peers = self.lock();
         if let Some(peer) = peers.by_address.get(address) {
-            let is_open = peer.passed_over_until.is_some_and(|until| until > Instant::now());
-            return (!is_open).then(|| peer.client.clone());
+            return Some((peer.client.clone(), peer.gate.clone()));
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-        let channel = endpoint.tcp_nodelay(true).connect_timeout(CONNECT).connect_lazy();
+        let channel = endpoint
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .connect_lazy();
         let client = Client::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
+        let gate = Arc::new(Gate::new(GATE));
         self.forget_others(&mut peers);
-        peers.by_address.insert(address.to_owned(), Peer { client: client.clone(), passed_over_until: None });
-        Some(client)
+        peers.by_address.insert(address.to_owned(), Peer { client: client.clone(), gate: gate.clone() });
+        Some((client, gate))
     }
 
     /// Controllers come and go: connections to those that went are closed when a new one is met.
@@ -129,19 +161,10 @@ impl Controllers {
         });
     }
 
-    fn answered(&self, address: &str) {
+    fn prefer(&self, address: &str) {
         let mut peers = self.lock();
         if peers.preferred != address {
             address.clone_into(&mut peers.preferred);
-        }
-        if let Some(peer) = peers.by_address.get_mut(address) {
-            peer.passed_over_until = None;
-        }
-    }
-
-    fn failed(&self, address: &str) {
-        if let Some(peer) = self.lock().by_address.get_mut(address) {
-            peer.passed_over_until = Some(Instant::now() + PASSED_OVER);
         }
     }
 
@@ -150,6 +173,13 @@ impl Controllers {
     }
 }
 
+/// Whether a controller said this, and not the connection to it.
+fn is_own_word(status: &Status) -> bool {
+    let word = fault(status).code.as_str();
+    status.message().starts_with(word)
+}
+
+/// Drawn anew each time, so that those who were refused together do not come back together.
 fn unavailable(message: &str) -> Fault {
-    Fault::unavailable(message, PASSED_OVER)
+    Fault::unavailable(message, Duration::from_millis(rand::random_range(500..1_500)))
 }

@@ -71,6 +71,7 @@ pub struct Metrics {
     lanes: Vec<Gauge>,
     lookups: [Counter; 3],
     pub queue: QueueMetrics,
+    pub controllers_passed_over: Gauge,
     pub give_ups: Counter,
     pub refusals: Counter,
     pub blind_sends: Counter,
@@ -96,6 +97,7 @@ impl Metrics {
                 bytes: gauge!("pubsub_push_lane_queue_bytes"),
                 resends: counter!("pubsub_push_lane_resends_total"),
             },
+            controllers_passed_over: gauge!("pubsub_push_controllers_passed_over"),
             give_ups: counter!("pubsub_push_lane_give_ups_total"),
             refusals: counter!("pubsub_push_lane_queue_full_total"),
             blind_sends: counter!("pubsub_push_blind_sends_total"),
@@ -171,6 +173,10 @@ fn describe() {
     );
     describe_counter!("pubsub_push_blind_sends_total", "Messages to nodes that may hold no target.");
     describe_counter!("pubsub_push_trust_lost_total", "Times a lane's youngest echo became too old.");
+    describe_gauge!(
+        "pubsub_push_controllers_passed_over",
+        "Controllers that are not asked at present, as they did not answer the last questions."
+    );
     describe_gauge!("pubsub_push_routes", "Rooms and users that some node holds.");
     describe_counter!("pubsub_push_card_lookups_total", "Rooms asked of a controller, by what it said.");
 }

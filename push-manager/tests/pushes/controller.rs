@@ -158,12 +158,16 @@ impl ControllerService for Service {
     ) -> Result<Response<ListSessionsReply>, Status> {
         let request = request.into_inner();
         let session = SessionInfo { node_id: request.node_id, stamp_ms: 7, ..SessionInfo::default() };
-        Ok(Response::new(ListSessionsReply { sessions: vec![session], next_page_token: request.page_token }))
+        Ok(Response::new(ListSessionsReply {
+            sessions: vec![session],
+            next_page_token: request.page_token,
+            ..ListSessionsReply::default()
+        }))
     }
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesReply>, Status> {
         let node = NodeInfo { node_id: "node-1".into(), sessions: 3, ..NodeInfo::default() };
-        Ok(Response::new(ListNodesReply { nodes: vec![node] }))
+        Ok(Response::new(ListNodesReply { nodes: vec![node], ..ListNodesReply::default() }))
     }
 
     async fn get_room_stats(&self, _: Request<GetRoomStatsRequest>) -> Result<Response<RoomStats>, Status> {

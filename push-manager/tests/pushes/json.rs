@@ -183,8 +183,7 @@ async fn what_controllers_know_is_shown_as_it_is() {
     assert_eq!(room["online_count"], 0, "defaults are written out");
 
     let (_, user) = get(&stage, "/v1/users/ann").await;
-    let expected =
-        json!({"user_id": "ann", "online": false, "node_id": "", "node_address": "", "sessions": []});
+    let expected = json!({"user_id": "ann", "online": false, "node_id": "", "node_address": "", "sessions": [], "degraded": []});
     assert_eq!(user, expected);
 
     let (_, sessions) = get(&stage, "/v1/users?node_id=node-1&page_token=t").await;
