@@ -4,10 +4,12 @@
 
 mod admission;
 mod node;
+mod outages;
 mod repair;
 mod requests;
 mod rooms;
 mod seats;
 mod sessions;
+mod stalling;
 mod sweep;
 mod world;

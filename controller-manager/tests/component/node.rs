@@ -52,6 +52,7 @@ struct Shared {
     waiting: Mutex<HashMap<u64, oneshot::Sender<ChangeResult>>>,
     asked: Mutex<Vec<u32>>,
     store_time_ms: Mutex<i64>,
+    replies: Mutex<usize>,
 }
 
 struct Truth {
@@ -294,6 +295,11 @@ impl FakeNode {
         self.shared.asked.lock().unwrap().clone()
     }
 
+    /// Replies so far.
+    pub fn replies(&self) -> usize {
+        *self.shared.replies.lock().unwrap()
+    }
+
     /// The store's clock as of the last reply.
     pub fn store_time_ms(&self) -> i64 {
         *self.shared.store_time_ms.lock().unwrap()
@@ -308,6 +314,7 @@ async fn read(
 ) {
     while let Ok(Some(reply)) = replies.message().await {
         *shared.store_time_ms.lock().unwrap() = reply.store_time_ms;
+        *shared.replies.lock().unwrap() += 1;
         for result in reply.results {
             if let Some(answer) = shared.waiting.lock().unwrap().remove(&result.request) {
                 let _ = answer.send(result);

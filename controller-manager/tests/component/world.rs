@@ -9,6 +9,8 @@ use roomcast_runtime::config::{Layers, Program};
 use roomcast_store::{MemoryPresence, SqliteRooms};
 use tonic::transport::{Channel, Endpoint};
 
+use super::stalling::Stalling;
+
 /// How long a state may take to come about: generous, for a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -17,16 +19,23 @@ pub struct World {
     pub registry: Arc<MemoryRegistry>,
     pub rooms: Arc<SqliteRooms>,
     pub presence: Arc<MemoryPresence>,
+    /// The same as the controllers see them.
+    pub slow_rooms: Arc<Stalling<SqliteRooms>>,
+    pub slow_presence: Arc<Stalling<MemoryPresence>>,
     controllers: Vec<Running>,
 }
 
 impl World {
     /// With one controller.
     pub async fn new(sets: &[&str]) -> Self {
+        let rooms = Arc::new(SqliteRooms::ephemeral().await.unwrap());
+        let presence = Arc::new(MemoryPresence::new());
         let mut world = Self {
             registry: Arc::new(MemoryRegistry::new()),
-            rooms: Arc::new(SqliteRooms::ephemeral().await.unwrap()),
-            presence: Arc::new(MemoryPresence::new()),
+            slow_rooms: Stalling::over(rooms.clone()),
+            slow_presence: Stalling::over(presence.clone()),
+            rooms,
+            presence,
             controllers: Vec::new(),
         };
         world.add_controller(sets).await;
@@ -43,8 +52,8 @@ impl World {
         let deps = Deps {
             config: Arc::new(config),
             registry: self.registry.clone(),
-            rooms: self.rooms.clone(),
-            presence: self.presence.clone(),
+            rooms: self.slow_rooms.clone(),
+            presence: self.slow_presence.clone(),
         };
         self.controllers.push(controller_manager::start(deps).await.unwrap());
         index
