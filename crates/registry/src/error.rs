@@ -27,6 +27,13 @@ pub enum Error {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The backend refuses who we say we are: until somebody changes the login, or the backend's users, so does the
+    /// next call.
+    #[error("the registry refuses the login: {context}; check etcd.user and etcd.password (ETCD_PASSWORD)")]
+    Denied {
+        /// What was being done, and the backend's words.
+        context: String,
+    },
 }
 
 impl Error {

@@ -65,17 +65,13 @@ impl Servers {
             let server = &self.servers[number];
             let left = ANSWER_WITHIN.saturating_sub(started.elapsed());
             match timeout(self.answer_within.min(left), server.call(&call)).await {
-                Ok(Err(error)) if is_outage(&error) => outages.add(server, reason(&error), Some(error)),
+                Ok(Err(error)) if is_outage(&error) => outages.add(server, reason(&error)),
                 Ok(answer) => {
                     self.first.store(number, Ordering::Relaxed);
                     return answer.map_err(|error| refusal(context, server, error));
                 }
                 Err(_) => {
-                    outages.add(
-                        server,
-                        format!("no answer within {} ms", self.answer_within.as_millis()),
-                        None,
-                    );
+                    outages.add(server, format!("no answer within {} ms", self.answer_within.as_millis()));
                     // The next call begins with another one.
                     self.first.store((number + 1) % self.servers.len(), Ordering::Relaxed);
                 }
@@ -101,18 +97,17 @@ impl Server {
 #[derive(Default)]
 struct Outages {
     told: Vec<String>,
-    last: Option<DriverError>,
 }
 
 impl Outages {
-    fn add(&mut self, server: &Server, what: String, error: Option<DriverError>) {
+    fn add(&mut self, server: &Server, what: String) {
         self.told.push(format!("etcd {}: {what}", server.address));
-        self.last = error;
     }
 
     fn into_error(self, context: &str) -> Error {
         let context = format!("{context}: {}", self.told.join("; "));
-        Error::Unavailable { context, source: self.last.map(Into::into) }
+        // Nothing behind it: the driver would say the same once more, at several times the length.
+        Error::Unavailable { context, source: None }
     }
 }
 
@@ -139,7 +134,23 @@ fn refusal(context: &str, server: &Server, error: DriverError) -> Error {
         return Error::LeaseLost;
     }
     let context = format!("{context}: etcd {}: {}", server.address, reason(&error));
-    Error::Unavailable { context, source: Some(error.into()) }
+    if is_denied(&error) {
+        return Error::Denied { context };
+    }
+    Error::Unavailable { context, source: None }
+}
+
+/// Wrong user or password, none where one is needed, or no right to these keys. A token that is not taken any more is
+/// none of these.
+fn is_denied(error: &DriverError) -> bool {
+    const MESSAGES: [&str; 2] = ["authentication failed", "user name is empty"];
+    match error {
+        DriverError::GRpcStatus(status) => {
+            status.code() == Code::PermissionDenied
+                || MESSAGES.iter().any(|message| status.message().contains(message))
+        }
+        _ => false,
+    }
 }
 
 fn is_lease_lost(error: &DriverError) -> bool {

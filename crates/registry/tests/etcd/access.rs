@@ -31,6 +31,14 @@ async fn refused(registry: &dyn Registry) -> String {
     }
 }
 
+/// What a retry does not mend.
+async fn denied(registry: &dyn Registry) -> String {
+    match answer(registry.list(ROLE)).await {
+        Err(error @ Error::Denied { .. }) => error.to_string(),
+        other => panic!("expected to be denied, got {other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn with_user_and_password_a_login_is_renewed_when_the_server_forgot_it() {
     let etcd = Etcd::start();
@@ -67,12 +75,12 @@ async fn calls_that_come_together_all_log_in() {
 async fn whoever_does_not_log_in_right_is_told() {
     let etcd = Etcd::start();
     enable_login(&etcd).await;
-    let told = refused(&*open(&with_login(&etcd, "wrong"))).await;
+    let told = denied(&*open(&with_login(&etcd, "wrong"))).await;
     assert!(told.contains("authentication failed") && !told.contains("wrong"), "{told}");
-    let told = refused(&*open(&prefixed(&etcd.url()))).await;
+    let told = denied(&*open(&prefixed(&etcd.url()))).await;
     assert!(told.contains("user name is empty"), "{told}");
     let watched = open(&prefixed(&etcd.url())).watch(ROLE).await;
-    assert!(matches!(watched, Err(Error::Unavailable { .. })));
+    assert!(matches!(watched, Err(Error::Denied { .. })));
 }
 
 #[tokio::test]
@@ -111,7 +119,8 @@ async fn with_tls_both_sides_show_a_certificate() {
     let told =
         refused(&*open(&Section { cert_file: PathBuf::new(), key_file: PathBuf::new(), ..section.clone() }))
             .await;
-    assert!(told.contains("BadCertificate"), "{told}");
+    // With TLS 1.3 the server judges a client that counts the handshake as done: its reason may come too late to be told.
+    assert!(told.contains(&etcd.endpoint()), "{told}");
     let other = Etcd::start_with_tls();
     let told = refused(&*open(&Section { ca_file: with_tls(&other).ca_file, ..section.clone() })).await;
     assert!(told.contains("invalid peer certificate"), "{told}");
