@@ -46,7 +46,13 @@ async fn migrate(config: &Config) -> Result<(), String> {
     let migrated = roomcast_store::migrate(database).await;
     let Migrated { version, .. } =
         migrated.map_err(|error| format!("{}: {}", database.shown(), Causes(&error)))?;
-    say(&format!("The schema is in place: version {version} in {}.", database.shown()));
+    let place = match database.target() {
+        Ok(DatabaseTarget::Mysql(target)) => {
+            format!("database {} at {}:{}", target.dbname, target.host, target.port)
+        }
+        _ => database.shown(),
+    };
+    say(&format!("The schema is in place: version {version} in {place}."));
     Ok(())
 }
 
