@@ -15,6 +15,7 @@ mod redis;
 pub use authority::Authority;
 pub use etcd::Etcd;
 pub use mariadb::MariaDb;
+pub use ports::free_port;
 pub use redis::{Redis, RedisCluster, RedisSentinel};
 
 use std::{

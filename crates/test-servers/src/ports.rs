@@ -11,7 +11,7 @@ const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 
 /// A free port of the loopback address, given to nobody else in this process.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test binaries that run at the same time begin at different places.
     let start = (std::process::id() % u32::from(COUNT)) as u16;
