@@ -5,7 +5,7 @@
 
 start_etcd() {
     local client="http://127.0.0.1:$etcd_port" peer="http://127.0.0.1:$((etcd_port + 1))"
-    launch etcd etcd --data-dir="$data/etcd" --log-level=warn \
+    launch etcd etcd --data-dir="$data/etcd" --logger=zap --log-level=warn \
         --listen-client-urls="$client" --advertise-client-urls="$client" \
         --listen-peer-urls="$peer" --initial-advertise-peer-urls="$peer" --initial-cluster="default=$peer"
 }

@@ -24,7 +24,7 @@ pub struct Report {
     pub pushes: Pushes,
     pub deliveries: Deliveries,
     pub latency_us: Latencies,
-    /// The longest time that one session waited between two pushes; only where every session gets them in turn.
+    /// The longest time that one session waited between two pushes; only where every session gets several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest_gap_ms: Option<f64>,
     /// Seconds in which anything was not as it should be.

@@ -176,6 +176,7 @@ async fn measure(
     let slow = (course.slow > 0).then(|| slow(course.slow, &crowd.slow_ends));
     let ends = std::mem::take(&mut crowd.ends);
     let ledger = crowd.stop()?;
+    let gap = ledger.longest_gap.get();
     let joins = ledger.joins.into_inner().report(common.sessions, course.rooms);
     let is_for_all = !matches!(course.target, Target::Users { .. });
     Ok(Report {
@@ -193,7 +194,7 @@ async fn measure(
             send: (&sent.lateness).into(),
         },
         pushes: pushes(sent),
-        longest_gap_ms: is_for_all.then(|| ledger.longest_gap.get().as_secs_f64() * 1_000.0),
+        longest_gap_ms: (is_for_all && !gap.is_zero()).then_some(gap.as_secs_f64() * 1_000.0),
         troubles: troubles(course, &tally),
         slow,
         ended_sessions: ends.len(),
