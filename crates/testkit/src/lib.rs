@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod errors;
 pub mod freeze;
 pub mod otlp;
+pub mod programs;
 #[cfg(test)]
 mod structure;
 pub mod wait;

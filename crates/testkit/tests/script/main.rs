@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use roomcast_testkit::{Api, Client};
+use roomcast_testkit::{Api, Client, programs};
 
 /// What the processes listen on, without an offset.
 const PORTS: [u16; 21] = [
@@ -35,13 +35,11 @@ const NAMES: [&str; 10] = [
 struct Place {
     folder: PathBuf,
     offset: u16,
-    programs: (PathBuf, String),
     keeper: Child,
 }
 
 impl Place {
     fn new() -> Self {
-        let programs = programs();
         let folder = std::env::temp_dir().join(format!("roomcast-script-{}", std::process::id()));
         let keeper = r#"read -r _; CLUSTER_DIR=$1 "$0" stop; rm -rf "$1""#;
         let keeper = Command::new("sh")
@@ -54,7 +52,7 @@ impl Place {
         let mut offsets = OFFSETS.clone().cycle().skip(std::process::id() as usize % OFFSETS.len());
         let is_free = |offset: &u16| PORTS.iter().all(|port| TcpListener::bind(local(port + offset)).is_ok());
         let offset = offsets.by_ref().take(OFFSETS.len()).find(is_free).expect("some ports are free");
-        Self { folder, offset, programs, keeper }
+        Self { folder, offset, keeper }
     }
 
     fn port(&self, usual: u16) -> u16 {
@@ -67,13 +65,13 @@ impl Place {
 
     /// Whether the script succeeded, and what it said.
     fn run(&self, arguments: &[&str]) -> (bool, String) {
-        let (target, profile) = &self.programs;
+        let programs = programs::folder();
         let Output { status, stdout, stderr } = Command::new(script())
             .args(arguments)
             .env("CLUSTER_DIR", &self.folder)
             .env("PORT_OFFSET", self.offset.to_string())
-            .env("CARGO_TARGET_DIR", target)
-            .env("PROFILE", profile)
+            .env("CARGO_TARGET_DIR", programs.parent().unwrap())
+            .env("PROFILE", programs.file_name().unwrap())
             .env("NODES", "3")
             .output()
             .unwrap();
@@ -116,28 +114,6 @@ fn local(port: u16) -> SocketAddr {
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/cluster.sh").canonicalize().unwrap()
-}
-
-/// Builds the programs as this test was built; the target folder and the name of the profile's.
-fn programs() -> (PathBuf, String) {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    let target = profile.parent().unwrap().to_owned();
-    let profile = profile.file_name().unwrap().to_str().unwrap().to_owned();
-    let mut build = Command::new(env!("CARGO"));
-    build.args([
-        "build",
-        "--quiet",
-        "--bins",
-        "--profile",
-        if profile == "debug" { "dev" } else { &profile },
-    ]);
-    for package in ["controller-manager", "push-manager", "connect-node"] {
-        build.args(["--package", package]);
-    }
-    build.current_dir(env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", &target);
-    assert!(build.status().unwrap().success(), "{build:?}");
-    (target, profile)
 }
 
 /// Not there, or ended and only not yet buried by whoever adopts orphans.

@@ -1,0 +1,35 @@
+//! The programs of the platform, built once with the profile and into the folder of this test binary.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// What is built: always the same packages together, so that no other choice of features has them built again.
+pub const PROGRAMS: [&str; 4] = ["controller-manager", "push-manager", "connect-node", "standalone"];
+
+/// The folder that the programs are in: `target/PROFILE`.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(build)
+}
+
+fn build() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    // target/PROFILE/deps/this
+    let folder = own.ancestors().nth(2).unwrap();
+    let target = folder.parent().unwrap();
+    let profile = match folder.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        profile => profile,
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap());
+    cargo.args(["build", "--quiet", "--profile", profile, "--target-dir"]).arg(target);
+    for program in PROGRAMS {
+        cargo.args(["-p", program]);
+    }
+    assert!(cargo.status().unwrap().success(), "{cargo:?} failed");
+    folder.to_owned()
+}
