@@ -24,9 +24,13 @@ impl MariaDb {
         // Its scripts and the server refuse to run as root without being told to.
         let user = output(Command::new("id").arg("-un"));
         let user = format!("--user={}", user.trim());
+        // A server that starts, the one of the installation too, removes the temporary tables it finds there, also those
+        // of another one.
+        let tmpdir = format!("--tmpdir={}", folder.display());
         output(Command::new("mariadb-install-db").args([
             "--no-defaults",
             &data,
+            &tmpdir,
             &user,
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
@@ -36,8 +40,7 @@ impl MariaDb {
             "--no-defaults".to_owned(),
             data,
             user,
-            // A server that starts removes the temporary tables it finds there, also those of another one.
-            format!("--tmpdir={}", folder.display()),
+            tmpdir,
             format!("--port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--socket={}", folder.join("socket").display()),
