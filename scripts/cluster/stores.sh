@@ -17,17 +17,19 @@ start_redis() {
 
 # The user who runs this is the administrator of the database, through the socket and without a password; nobody else is.
 start_mariadb() {
-    local me
+    local me tables=$data/mariadb.tmp
     me=$(id -un)
+    # A server that starts removes the temporary tables that it finds; in /tmp they would be those of others.
+    mkdir -p "$tables"
     if [ ! -d "$data/mariadb" ]; then
         # Under another name until it is whole.
         rm -rf "$data/mariadb.new"
-        mariadb-install-db --no-defaults --datadir="$data/mariadb.new" --user="$me" --skip-test-db \
+        mariadb-install-db --no-defaults --datadir="$data/mariadb.new" --tmpdir="$tables" --user="$me" --skip-test-db \
             --auth-root-authentication-method=socket --auth-root-socket-user="$me" >>"$logs/mariadb.log" 2>&1 ||
             fail_with_log mariadb "cannot create its data"
         mv "$data/mariadb.new" "$data/mariadb"
     fi
-    launch mariadb mariadbd --no-defaults --datadir="$data/mariadb" --user="$me" --socket="$socket" \
+    launch mariadb mariadbd --no-defaults --datadir="$data/mariadb" --tmpdir="$tables" --user="$me" --socket="$socket" \
         --pid-file="$data/mariadb.pid" --port="$mariadb_port" --bind-address=127.0.0.1 --skip-name-resolve \
         --max-connections=200 --innodb-buffer-pool-size=64M --innodb-log-file-size=32M
 }
