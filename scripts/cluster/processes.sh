@@ -46,14 +46,15 @@ launch() {
     started+=("$name")
 }
 
-# Whether it answers that it is ready.
+# Whether it answers that it is ready. Answers are read to their end: a reader that leaves earlier, such as grep -q, would
+# at times break off the writer, which fails the pipe.
 is_ready() {
     case $1 in
-        etcd) http "$etcd_port" /health | grep -q '"health":"true"' ;;
+        etcd) [[ $(http "$etcd_port" /health) == *'"health":"true"'* ]] ;;
         mariadb) timeout 3 mariadb-admin --no-defaults --socket="$socket" --connect-timeout=2 ping >/dev/null 2>&1 ;;
         redis) [ "$(timeout 3 redis-cli -p "$redis_port" ping 2>/dev/null)" = PONG ] ;;
-        connect-node-*) http "$(http_of "$1")" /ready | grep -q '^HTTP/1.[01] 200' ;;
-        *) http "$(metrics_of "$1")" /ready | grep -q '^HTTP/1.[01] 200' ;;
+        connect-node-*) [[ $(http "$(http_of "$1")" /ready) == HTTP/1.?\ 200* ]] ;;
+        *) [[ $(http "$(metrics_of "$1")" /ready) == HTTP/1.?\ 200* ]] ;;
     esac
 }
 
@@ -81,7 +82,7 @@ wait_ready() {
 fail_with_log() {
     warn "$1 $2; the end of $logs/$1.log:"
     tail -n 12 "$logs/$1.log" >&2
-    if tail -n 12 "$logs/$1.log" | grep -q 'cannot listen on'; then
+    if [[ $(tail -n 12 "$logs/$1.log") == *'cannot listen on'* ]]; then
         warn "An outgoing connection may sit on the port. To keep them away: sysctl -w net.ipv4.ip_local_reserved_ports=$(reserved)"
     fi
     fail "$1 $2"
