@@ -34,8 +34,8 @@ const CHANGES_MAX: usize = 32_768;
 const CHANGES_AND_LEAVES_MAX: usize = 49_152;
 
 /// Changes under way at once: several times what a controller applies while an answer travels, and little enough that
-/// the last of them is answered within a fraction of a second.
-const UNDER_WAY_MAX: usize = 1_024;
+/// the last of them is answered within a fraction of a second, also where several nodes report to one controller.
+const UNDER_WAY_MAX: usize = 256;
 /// Numbers of changes that were given up before they were sent.
 const UNSENT_SLACK: usize = 1024;
 

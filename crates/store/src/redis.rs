@@ -28,6 +28,7 @@ use roomcast_runtime::{
     config::{self, RedisServer},
 };
 use roomcast_types::{RoomCard, RoomId, SessionId, SessionPolicy, StoreTime, UserId};
+use tokio::sync::Semaphore;
 
 use self::{dial::Dialer, keys::Keys, link::Wire, record::Absence};
 use crate::{
@@ -38,14 +39,22 @@ use crate::{
 
 const BACKEND: &str = "redis";
 
-/// Calls under way at once: ten thousand clients that join at the same moment wait, a store that stands still does
-/// not gather more.
+/// Calls that wait or are under way: ten thousand clients that join at the same moment wait, a store that stands still
+/// does not gather more.
 const CALLS_MAX: usize = 20_000;
+
+/// Calls that Redis has before it at once: enough to keep it busy, and so few that each is answered in milliseconds. The
+/// others wait here, in order, where waiting does not look like a server that is late.
+const AT_ONCE: usize = 256;
 
 /// Who is where, in Redis.
 pub struct RedisPresence {
     wire: Wire,
     gate: Gate,
+    /// See [`CALLS_MAX`].
+    places: Semaphore,
+    /// See [`AT_ONCE`].
+    turns: Semaphore,
     keys: Keys,
     generations: Vec<String>,
     /// The latest time this handle has read, in milliseconds: behind a Sentinel the next master's clock may be late.
@@ -59,26 +68,32 @@ impl RedisPresence {
         let keys = Keys::new(&section.key_prefix);
         let gate = Gate::new(GateSettings {
             name: "Redis",
-            calls_max: CALLS_MAX,
+            calls_max: AT_ONCE,
             deadline: section.timeout,
             failures: 5,
             pause_min: Duration::from_millis(100),
             pause_max: Duration::from_secs(1),
         });
         let generations = keys.generations(wire.is_cluster());
-        Ok(Self { wire, gate, keys, generations, latest: AtomicI64::new(i64::MIN) })
+        let (places, turns) = (Semaphore::new(CALLS_MAX), Semaphore::new(AT_ONCE));
+        Ok(Self { wire, gate, places, turns, keys, generations, latest: AtomicI64::new(i64::MIN) })
     }
 
     /// Makes a call through the gate. `what` completes "redis is not available: cannot …".
     async fn call<T>(&self, what: &str, call: impl Future<Output = RedisResult<T>> + Send) -> Result<T> {
+        let Ok(_place) = self.places.try_acquire() else {
+            let (context, refused) = (format!("cannot {what}"), Refused::Busy { calls: CALLS_MAX });
+            return Err(Error::Unavailable { backend: BACKEND, context, source: Some(refused.into()) });
+        };
+        // Closed by nobody: an error would only mean to go on without a place in the order.
+        let _turn = self.turns.acquire().await;
         let number = self.wire.number();
         let answer = match self.gate.pass(call, fault::is_outage).await {
             Ok(answer) => answer,
             Err(refused) => {
                 // Its host may be gone without a word: a server that only stood still will take a new connection.
-                // A cluster's connection serves the other masters.
-                if matches!(refused, Refused::Late { .. }) && (!self.wire.is_cluster() || self.gate.is_open())
-                {
+                // One late call says little, and hanging up fails all the others.
+                if matches!(refused, Refused::Late { .. }) && self.gate.is_open() {
                     self.wire.hang_up(number);
                 }
                 let (context, source) = (format!("cannot {what}"), Some(refused.into()));
