@@ -79,8 +79,10 @@ async fn a_head_frame_without_progress_is_slow() {
     let node = Node::with(|setup| setup.config.stall_timeout = Duration::from_millis(300)).await;
     let slow = node.member("user_id=slow&room_id=r").await;
     let key = node.hub.session("slow").await.key;
-    // Far from the limits of the queue.
-    while counts(node.push("r", &large(0)).await).await.pending == 0 {}
+    // More than the kernel still takes after its first refusal, and far from the limits of the queue.
+    while node.load.queued_bytes() < 100_000 {
+        counts(node.push("r", &large(0)).await).await;
+    }
     node.hub.until_closed(key).await;
     assert_eq!(node.metric("pubsub_node_closes_total", "4002"), 1.0);
     drop(slow);
@@ -97,7 +99,6 @@ async fn a_reader_that_catches_up_is_not_slow() {
             number += 1;
         }
         number += 1;
-        assert!(node.load.queued_bytes() > 0);
         for expected in first..number {
             assert!(client.pushed().await.starts_with(&format!("{expected}:")));
         }
