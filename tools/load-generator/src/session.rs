@@ -43,6 +43,12 @@ pub struct Plan {
     pub is_slow: bool,
 }
 
+impl Plan {
+    fn no_port(&self) -> String {
+        format!("no port left on {}; more --source-addresses have more", self.source)
+    }
+}
+
 /// Where the sessions of one thread write what they see.
 #[derive(Clone)]
 pub struct Ledger {
@@ -93,8 +99,17 @@ impl Session {
         if plan.is_slow {
             socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
         }
-        socket.bind((plan.source, 0).into()).with_context(|| format!("no port left on {}", plan.source))?;
-        let stream = socket.connect(plan.node.address).await.with_context(|| plan.node.host.clone())?;
+        // The session ends in a reset, so that its port is free at once: ports that wait for a minute would be missed by
+        // the next run, and the kernel's search between them takes longer than everything else.
+        socket.set_zero_linger()?;
+        // Without a bind the kernel needs a port that is free towards this node only, not towards everybody.
+        if plan.source != Ipv4Addr::LOCALHOST {
+            socket.bind((plan.source, 0).into()).with_context(|| plan.no_port())?;
+        }
+        let stream = socket.connect(plan.node.address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrNotAvailable => anyhow::Error::new(error).context(plan.no_port()),
+            _ => anyhow::Error::new(error).context(plan.node.host.clone()),
+        })?;
         let mut session = Self { stream, rest: Vec::new(), seen: Seen::default(), last_arrival: None };
         let room_id = plan.room_id.as_ref().filter(|_| !plan.joins_later);
         let room = room_id.map(|room_id| format!("&room_id={room_id}")).unwrap_or_default();

@@ -272,6 +272,21 @@ async fn joins_that_are_told_to_wait_ask_again_and_every_answer_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_leaves_no_port_waiting() {
+    const TIME_WAIT: &str = "06";
+    let running = SOUND.start().await;
+    let (code, report, err) = measure(&running, &["connect", "--hold", "0"]).await;
+    assert_eq!((code, err.as_str()), (0, ""), "{report}");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", running.node.port());
+    let fields = sockets.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let own: Vec<_> =
+        fields.filter(|socket| socket[1].ends_with(&port) || socket[2].ends_with(&port)).collect();
+    assert!(!own.is_empty(), "the listener, at least");
+    assert!(own.iter().all(|socket| socket[3] != TIME_WAIT), "{own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_happened_around_the_pushes_is_reported() {
     let running = Platform { degraded: &["REGISTRY_STALE"], ..SOUND }.start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
