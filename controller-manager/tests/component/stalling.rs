@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use roomcast_store::{
     Counters, Presence, Result, Rooms,
-    presence::{CardEntry, Claim, Exit, IndexedSession, NodeRef, Occupancy, SLICES, SessionEntry},
+    presence::{CardEntry, Claim, Exit, IndexedSession, Load, NodeRef, Occupancy, SLICES, SessionEntry},
     rooms::{Admission, NewRoom, RoomChange, RoomRow, RoomTotals, SeatRequest, SeatRow},
 };
 use roomcast_types::{RoomCard, RoomId, SessionId, SessionPolicy, StoreTime, UserId};
@@ -113,6 +113,8 @@ pass_on! {
     set_slice_versions(node: &NodeRef, versions: &[(usize, u64)]) -> ();
     indexed(node: &NodeRef, slice: usize) -> Vec<IndexedSession>;
     indexed_nodes() -> Vec<NodeRef>;
+    set_load(node: &NodeRef, load: Load, ttl: Duration) -> ();
+    load(node: &NodeRef) -> Option<Load>;
     forget_node(node: &NodeRef) -> ();
     due_absences(now: StoreTime, limit: usize) -> Vec<(RoomId, UserId)>;
     generation() -> u64;

@@ -19,7 +19,9 @@ use roomcast_types::{Incarnation, RoomCard, RoomId, SessionId, SessionPolicy, St
 use self::{clock::Clock, nodes::Nodes, rooms::Rooms, users::Users};
 use crate::{
     error::{Error, Result},
-    presence::{CardEntry, Claim, Exit, IndexedSession, NodeRef, Occupancy, Presence, SLICES, SessionEntry},
+    presence::{
+        CardEntry, Claim, Exit, IndexedSession, Load, NodeRef, Occupancy, Presence, SLICES, SessionEntry,
+    },
 };
 
 const BACKEND: &str = "memory";
@@ -221,6 +223,15 @@ impl Presence for MemoryPresence {
 
     async fn indexed_nodes(&self) -> Result<Vec<NodeRef>> {
         Ok(self.nodes()?.all())
+    }
+
+    async fn set_load(&self, node: &NodeRef, load: Load, ttl: Duration) -> Result<()> {
+        self.nodes()?.set_load(node, load, self.clock.now(), ttl);
+        Ok(())
+    }
+
+    async fn load(&self, node: &NodeRef) -> Result<Option<Load>> {
+        Ok(self.nodes()?.load(node, self.clock.now()))
     }
 
     async fn forget_node(&self, node: &NodeRef) -> Result<()> {

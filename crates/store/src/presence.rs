@@ -26,6 +26,17 @@ pub struct NodeRef {
     pub incarnation: Incarnation,
 }
 
+/// How full a node says that it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Sessions that it holds.
+    pub sessions: u64,
+    /// Sessions that it takes at most.
+    pub sessions_max: u64,
+    /// Rooms that its sessions are in.
+    pub rooms: u64,
+}
+
 /// A session as `{u:U}:sessions` holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionEntry {
@@ -201,7 +212,14 @@ pub trait Presence: Send + Sync + 'static {
     /// Every life of every node that has an index.
     async fn indexed_nodes(&self) -> Result<Vec<NodeRef>>;
 
-    /// Forgets the index of one life of a node, after its sessions were dropped.
+    /// Writes how full a node says that it is, in place of what it said before. Forgotten after `ttl` on the store's
+    /// clock: what can be read is that young.
+    async fn set_load(&self, node: &NodeRef, load: Load, ttl: Duration) -> Result<()>;
+
+    /// How full a node said that it is; `None` when no controller wrote it, or its time is over.
+    async fn load(&self, node: &NodeRef) -> Result<Option<Load>>;
+
+    /// Forgets the index and the load of one life of a node, after its sessions were dropped.
     async fn forget_node(&self, node: &NodeRef) -> Result<()>;
 
     /// Absences whose due time has come, oldest first, at most `limit`. An entry stays until the absence ended or

@@ -34,7 +34,9 @@ use self::{dial::Dialer, keys::Keys, link::Wire, record::Absence};
 use crate::{
     counters::Counters,
     error::{Error, Result},
-    presence::{CardEntry, Claim, Exit, IndexedSession, NodeRef, Occupancy, Presence, SLICES, SessionEntry},
+    presence::{
+        CardEntry, Claim, Exit, IndexedSession, Load, NodeRef, Occupancy, Presence, SLICES, SessionEntry,
+    },
 };
 
 const BACKEND: &str = "redis";
@@ -207,6 +209,14 @@ impl Presence for RedisPresence {
 
     async fn indexed_nodes(&self) -> Result<Vec<NodeRef>> {
         self.call("list the nodes", nodes::indexed_nodes(&self.wire, &self.keys)).await
+    }
+
+    async fn set_load(&self, node: &NodeRef, load: Load, ttl: Duration) -> Result<()> {
+        self.call("write a node's load", nodes::set_load(&self.wire, &self.keys, node, load, ttl)).await
+    }
+
+    async fn load(&self, node: &NodeRef) -> Result<Option<Load>> {
+        self.call("read a node's load", nodes::load(&self.wire, &self.keys, node)).await
     }
 
     async fn forget_node(&self, node: &NodeRef) -> Result<()> {

@@ -85,6 +85,8 @@ suite! {
         lives_of_a_node_have_their_own_index
         a_session_is_indexed_in_its_slice
         a_session_is_indexed_once
+        a_load_is_what_was_written_last
+        a_load_ends
         a_forgotten_node_is_unknown
         the_clock_never_goes_backward
         the_generation_changes_when_everything_was_lost

@@ -1,14 +1,16 @@
-//! `{n:N:I}`: the sessions of each life of each node, by report slice, and the versions of the slices.
+//! `{n:N:I}`: the sessions of each life of each node, by report slice, the versions of the slices, and its load.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use roomcast_types::SessionId;
+use roomcast_types::{SessionId, StoreTime};
 
-use crate::presence::{IndexedSession, NodeRef, SLICES};
+use crate::presence::{IndexedSession, Load, NodeRef, SLICES};
 
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     nodes: HashMap<NodeRef, Index>,
+    /// With the end of their time. Apart from the indexes: a load is no reason to look for sessions.
+    loads: HashMap<NodeRef, (Load, StoreTime)>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,17 @@ impl Nodes {
         self.nodes.keys().cloned().collect()
     }
 
+    pub(super) fn set_load(&mut self, node: &NodeRef, load: Load, now: StoreTime, ttl: Duration) {
+        self.loads.retain(|_, (_, until)| now < *until);
+        self.loads.insert(node.clone(), (load, now.plus(ttl)));
+    }
+
+    pub(super) fn load(&self, node: &NodeRef, now: StoreTime) -> Option<Load> {
+        self.loads.get(node).filter(|(_, until)| now < *until).map(|(load, _)| *load)
+    }
+
     pub(super) fn forget(&mut self, node: &NodeRef) {
+        self.loads.remove(node);
         self.nodes.remove(node);
     }
 }

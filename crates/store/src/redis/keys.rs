@@ -62,6 +62,11 @@ impl Keys {
         format!("{}:versions", self.node(node))
     }
 
+    /// How full this life of the node is; expires.
+    pub(super) fn load(&self, node: &NodeRef) -> String {
+        format!("{}:load", self.node(node))
+    }
+
     /// Hash: session id -> indexed session.
     pub(super) fn slice(&self, node: &NodeRef, slice: usize) -> String {
         format!("{}:{slice}", self.node(node))
@@ -70,7 +75,7 @@ impl Keys {
     /// Everything of one life of a node.
     pub(super) fn all_of(&self, node: &NodeRef) -> Vec<String> {
         let slices = (0..SLICES).map(|slice| self.slice(node, slice));
-        slices.chain([self.versions(node)]).collect()
+        slices.chain([self.versions(node), self.load(node)]).collect()
     }
 
     fn node(&self, node: &NodeRef) -> String {

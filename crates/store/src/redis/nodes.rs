@@ -1,7 +1,9 @@
-//! `{n:N:I}`: the sessions of each life of each node by report slice, and the versions of the slices.
+//! `{n:N:I}`: the sessions of each life of each node by report slice, the versions of the slices, and its load.
 //!
 //! The list of nodes is on a slot of its own. A life is entered there before its index begins, and again with each
 //! batch of versions, so that a list that was lost is whole again within a minute; it is taken out after its index.
+
+use std::time::Duration;
 
 use redis::RedisResult;
 use roomcast_types::SessionId;
@@ -9,10 +11,10 @@ use roomcast_types::SessionId;
 use super::{
     keys::Keys,
     link::Wire,
-    record::{read_indexed, read_node, write_indexed, write_node},
+    record::{read_indexed, read_load, read_node, write_indexed, write_load, write_node},
     script,
 };
-use crate::presence::{IndexedSession, NodeRef, SLICES};
+use crate::presence::{IndexedSession, Load, NodeRef, SLICES};
 
 pub(super) async fn index(wire: &Wire, keys: &Keys, session: &IndexedSession) -> RedisResult<()> {
     let (node, id) = (&session.entry.node, session.entry.session_id);
@@ -85,6 +87,27 @@ pub(super) async fn indexed_nodes(wire: &Wire, keys: &Keys) -> RedisResult<Vec<N
     command.arg(keys.nodes());
     let found: Vec<String> = wire.query(&command).await?;
     found.iter().map(|text| read_node(text)).collect()
+}
+
+/// The server forgets it by its own clock.
+pub(super) async fn set_load(
+    wire: &Wire,
+    keys: &Keys,
+    node: &NodeRef,
+    load: Load,
+    ttl: Duration,
+) -> RedisResult<()> {
+    let mut command = redis::cmd("SET");
+    let ttl_ms = ttl.as_millis().max(1) as u64;
+    command.arg(keys.load(node)).arg(write_load(load)).arg("PX").arg(ttl_ms);
+    wire.query(&command).await
+}
+
+pub(super) async fn load(wire: &Wire, keys: &Keys, node: &NodeRef) -> RedisResult<Option<Load>> {
+    let mut command = redis::cmd("GET");
+    command.arg(keys.load(node));
+    let found: Option<String> = wire.query(&command).await?;
+    found.map(|text| read_load(&text)).transpose()
 }
 
 pub(super) async fn forget(wire: &Wire, keys: &Keys, node: &NodeRef) -> RedisResult<()> {

@@ -7,7 +7,7 @@ use roomcast_types::{
 use serde::{Deserialize, Serialize};
 
 use super::fault::unreadable;
-use crate::presence::{IndexedSession, NodeRef, SessionEntry};
+use crate::presence::{IndexedSession, Load, NodeRef, SessionEntry};
 
 /// `STAMP CLIENT INCARNATION NODE`; only the last may hold a space.
 pub(super) fn write_entry(entry: &SessionEntry) -> String {
@@ -112,6 +112,20 @@ pub(super) fn read_indexed(node: &NodeRef, session: &[u8], text: &str) -> RedisR
     let stamp = StoreTime::from_millis(fields.stamp);
     let entry = SessionEntry { session_id, node: node.clone(), client_id: fields.client, stamp };
     Ok(IndexedSession { entry, user_id: fields.user, user_name: fields.name, rooms: fields.rooms })
+}
+
+/// `SESSIONS SESSIONS_MAX ROOMS`
+pub(super) fn write_load(load: Load) -> String {
+    format!("{} {} {}", load.sessions, load.sessions_max, load.rooms)
+}
+
+pub(super) fn read_load(text: &str) -> RedisResult<Load> {
+    let parse = || {
+        let mut numbers = text.split(' ').map(|part| part.parse().ok());
+        let mut next = || numbers.next().flatten();
+        Some(Load { sessions: next()?, sessions_max: next()?, rooms: next()? })
+    };
+    parse().ok_or_else(|| unreadable("not a node's load", text))
 }
 
 /// `NODE\0INCARNATION`: ids hold no control characters.

@@ -2,10 +2,18 @@
 
 #![allow(missing_docs, reason = "a rule's name is its contract")]
 
+use std::time::Duration;
+
 use roomcast_types::{Incarnation, SessionId};
 
-use super::{Memory, node, room, session, user};
-use crate::presence::{IndexedSession, NodeRef, SLICES, SessionEntry};
+use super::{Memory, node, room, session, user, wait_until};
+use crate::presence::{IndexedSession, Load, NodeRef, SLICES, SessionEntry};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn load(sessions: u64) -> Load {
+    Load { sessions, sessions_max: u64::MAX, rooms: 3 }
+}
 
 fn indexed(node: &NodeRef) -> IndexedSession {
     IndexedSession {
@@ -86,11 +94,35 @@ pub async fn a_session_is_indexed_once(memory: &Memory) {
     assert_eq!(presence.indexed(&node, 3).await.unwrap(), []);
 }
 
+pub async fn a_load_is_what_was_written_last(memory: &Memory) {
+    let (presence, old) = (&memory.presence, node("n"));
+    let new = NodeRef { incarnation: Incarnation::random(), ..old.clone() };
+    assert_eq!(presence.load(&old).await.unwrap(), None);
+    for sessions in [7, 0, 5] {
+        presence.set_load(&old, load(sessions), LONG).await.unwrap();
+        assert_eq!(presence.load(&old).await.unwrap(), Some(load(sessions)));
+    }
+    assert_eq!(presence.load(&new).await.unwrap(), None, "each life has its own");
+    assert_eq!(presence.indexed_nodes().await.unwrap(), [], "a load says nothing of sessions");
+    assert_eq!(presence.slice_versions(&old).await.unwrap(), None);
+}
+
+pub async fn a_load_ends(memory: &Memory) {
+    let (presence, brief, lasting) = (&memory.presence, node("brief"), node("lasting"));
+    presence.set_load(&lasting, load(1), Duration::from_millis(1)).await.unwrap();
+    presence.set_load(&lasting, load(2), LONG).await.unwrap();
+    presence.set_load(&brief, load(1), Duration::from_millis(50)).await.unwrap();
+    wait_until("the load ended", async || presence.load(&brief).await.unwrap().is_none()).await;
+    assert_eq!(presence.load(&lasting).await.unwrap(), Some(load(2)), "its time began anew");
+}
+
 pub async fn a_forgotten_node_is_unknown(memory: &Memory) {
     let (presence, node) = (&memory.presence, node("n"));
+    presence.set_load(&node, load(1), LONG).await.unwrap();
     presence.index(&in_slice(&node, 3)).await.unwrap();
     presence.set_slice_versions(&node, &[(3, 5)]).await.unwrap();
     presence.forget_node(&node).await.unwrap();
+    assert_eq!(presence.load(&node).await.unwrap(), None);
     assert_eq!(presence.slice_versions(&node).await.unwrap(), None);
     assert_eq!(presence.indexed(&node, 3).await.unwrap(), []);
     assert_eq!(presence.indexed_nodes().await.unwrap(), []);
