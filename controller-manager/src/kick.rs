@@ -9,7 +9,7 @@ use roomcast_store::presence::{NodeRef, SessionEntry};
 use roomcast_types::{NodeId, RoomId, SessionId};
 use tokio::time::timeout;
 
-use crate::{concurrent, controller::Controller};
+use crate::{concurrent, controller::Controller, sweep};
 
 /// How long a node may take to answer one call.
 const WAIT: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ pub(crate) fn in_background(controller: &Arc<Controller>, order: Order, sessions
     });
 }
 
-/// How many of the sessions the node found; `None` when it did not answer.
+/// How many of the sessions the node found, 0 when it is dead; `None` when it did not answer.
 async fn tell(controller: &Controller, order: &Order, node: &NodeRef, sessions: &[SessionId]) -> Option<u32> {
     let request = KickRequest {
         session_ids: sessions.iter().map(|session| session.as_bytes().to_vec()).collect(),
@@ -105,6 +105,9 @@ async fn tell(controller: &Controller, order: &Order, node: &NodeRef, sessions: 
     controller.metrics.kicks.increment(sessions.len() as u64);
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     for attempt in 1..=ATTEMPTS {
+        if controller.suspects.is_dead(node) {
+            return Some(0);
+        }
         // Looked up each time: it may have come back under another address.
         if let Some(registration) = controller.registered(node.node_id.as_str()) {
             if registration.incarnation != node.incarnation {
@@ -114,7 +117,14 @@ async fn tell(controller: &Controller, order: &Order, node: &NodeRef, sessions: 
             if let Some(mut client) = controller.peers.node(&registration.grpc_address) {
                 match timeout(WAIT, client.kick(request.clone())).await {
                     Ok(Ok(reply)) => return Some(reply.into_inner().sessions),
-                    Ok(Err(status)) => tracing::debug!(node_id = %node.node_id, %status, "a kick failed"),
+                    Ok(Err(status)) => {
+                        tracing::debug!(node_id = %node.node_id, %status, "a kick failed");
+                        if sweep::refuses(&registration.grpc_address).await {
+                            // Dead, and perhaps nobody has noticed: where its reports went may have died with it.
+                            controller.suspects.look_at(node.clone());
+                            return Some(0);
+                        }
+                    }
                     Err(_) => tracing::debug!(node_id = %node.node_id, "a kick was not answered"),
                 }
             }

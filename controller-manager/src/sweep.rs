@@ -18,6 +18,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
+pub(crate) use self::probe::refuses;
 use self::verdict::{Lease, Probe, Signs, Verdict};
 use crate::{concurrent, controller::Controller};
 
@@ -81,6 +82,11 @@ impl Suspects {
     /// Whether something speaks against sending clients to a node.
     pub(crate) fn is_doubtful(&self, node: &NodeRef) -> bool {
         self.lock().get(node).is_some_and(|known| known.is_suspect || known.is_replaced || known.is_swept)
+    }
+
+    /// Whether a node is known to be dead, and its sessions with it.
+    pub(crate) fn is_dead(&self, node: &NodeRef) -> bool {
+        self.lock().get(node).is_some_and(|known| known.is_replaced || known.is_swept)
     }
 
     fn open_cases(&self) -> Vec<NodeRef> {

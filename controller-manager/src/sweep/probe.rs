@@ -9,6 +9,12 @@ use tokio::{net::TcpStream, time::timeout};
 use super::verdict::Probe;
 use crate::{controller::Controller, peers::CONNECT_WAIT};
 
+/// Whether nobody listens at this address.
+pub(crate) async fn refuses(address: &str) -> bool {
+    let answer = timeout(CONNECT_WAIT, TcpStream::connect(address)).await;
+    matches!(answer, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused)
+}
+
 /// Takes two seconds at most: a process that is frozen still accepts connections, in its kernel.
 pub(super) async fn probe(controller: &Controller, node: &NodeRef, address: &str) -> Probe {
     // Apart from the call below: there a refusal cannot be told from other failures.

@@ -1,6 +1,8 @@
 //! Nodes that died.
 
-use roomcast_proto::pubsub::{GetUserNodeRequest, ListNodesRequest, SelectConnectNodeRequest};
+use roomcast_proto::pubsub::{
+    GetUserNodeRequest, KickUserRequest, ListNodesRequest, SelectConnectNodeRequest,
+};
 use roomcast_store::{Presence, Rooms};
 use roomcast_types::{RoomId, UserId};
 
@@ -86,4 +88,27 @@ async fn no_client_is_sent_to_a_node_that_died_while_its_lease_runs_on() {
         let chosen = client.select_connect_node(SelectConnectNodeRequest::default()).await.unwrap();
         assert_eq!(chosen.into_inner().node_id, "live");
     }
+}
+
+#[tokio::test]
+async fn an_order_to_a_dead_node_is_no_failure_and_has_it_swept() {
+    let mut world = World::new(&[]).await;
+    world.add_controller(&[]).await;
+    let mut dead = FakeNode::start(&world, 0, "dead").await;
+    let live = FakeNode::start(&world, 1, "live").await;
+    dead.open("ann", "c", 1).await;
+    dead.open("bob", "c", 1).await;
+    // The controller that it reported to goes first: nobody else has a reason to look after it.
+    world.take_controller(0).stop().await;
+    dead.kill().await;
+    let mut client = world.client().await;
+    let kick = KickUserRequest { user_id: "ann".into(), ..Default::default() };
+    let kicked = client.kick_user(kick).await.unwrap().into_inner();
+    assert_eq!((kicked.sessions, kicked.unreachable_node_ids), (0, Vec::new()));
+    eventually("all its sessions are gone", || async {
+        !is_online(&world, "ann").await && !is_online(&world, "bob").await
+    })
+    .await;
+    assert!(live.open("ann", "c", 2).await.1);
+    assert!(world.metrics().contains("pubsub_controller_kicks_failed_total 0"), "{}", world.metrics());
 }
