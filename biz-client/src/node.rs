@@ -32,6 +32,7 @@ pub async fn run(servers: &Servers, question: NodeQuestion, output: &mut Output)
                     ("node", node.node_id.clone()),
                     ("url", node.url.clone()),
                     ("address", node.node_address.clone()),
+                    ("degraded", node.degraded.join(", ")),
                 ])
             })
         }
@@ -59,11 +60,17 @@ async fn sessions(controller: &Controller, node: &NodeId, limit: u32) -> Result<
 
 fn describe_nodes(reply: &ListNodesReply) -> String {
     let rows = reply.nodes.iter().map(|node| {
-        let sessions = format!("{} of {}", node.sessions, node.sessions_max);
+        let (sessions, rooms) = if node.reporting {
+            (format!("{} of {}", node.sessions, node.sessions_max), node.rooms.to_string())
+        } else {
+            ("unknown".to_owned(), "unknown".to_owned())
+        };
         let (state, url) = (node.state.clone(), node.url.clone());
-        [node.node_id.clone(), state, sessions, node.rooms.to_string(), yes(node.reporting), url]
+        [node.node_id.clone(), state, sessions, rooms, yes(node.reporting), url]
     });
-    list(["node", "state", "sessions", "rooms", "reporting", "url"], rows)
+    let list = list(["node", "state", "sessions", "rooms", "reporting", "url"], rows);
+    let degraded = pairs([("degraded", reply.degraded.join(", "))]);
+    format!("{}\n{degraded}", list.trim_end())
 }
 
 fn describe_sessions(reply: &ListSessionsReply) -> String {

@@ -20,6 +20,7 @@ use crate::{
     clock::StoreClock,
     error::fault,
     kick,
+    loads::Loads,
     metrics::{Metrics, Missing},
     peers::Peers,
     report::Streams,
@@ -77,6 +78,8 @@ pub(crate) struct Controller {
     pub(crate) orders: Arc<Semaphore>,
     /// Who is online in all rooms, as counted last.
     pub(crate) census: Census,
+    /// How full nodes are that report to other controllers.
+    pub(crate) loads: Loads,
     /// Nodes that may have died.
     pub(crate) suspects: Suspects,
     pub(crate) stores_health: StoresHealth,
@@ -109,6 +112,7 @@ impl Controller {
             changes: Semaphore::new(CHANGES_AT_ONCE),
             orders: Arc::new(Semaphore::new(kick::IN_BACKGROUND_MAX)),
             census: Census::default(),
+            loads: Loads::default(),
             suspects: Suspects::default(),
             stores_health: StoresHealth::default(),
             config,

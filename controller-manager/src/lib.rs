@@ -10,7 +10,7 @@
 //! | `census` | who is online in all rooms, counted when asked |
 //! | `sweep` | nodes that died |
 //! | `kick` | orders to nodes about sessions |
-//! | `select` | the choice of a node for a client |
+//! | `loads`, `select` | how full nodes are, the choice of one for a client |
 //! | `watch` | health of the stores, gauges |
 //!
 //! Any number of controllers work on the same stores; none is special, and every step is safe to race.
@@ -24,6 +24,7 @@ mod concurrent;
 mod controller;
 mod error;
 mod kick;
+mod loads;
 mod metrics;
 mod notify;
 mod page;

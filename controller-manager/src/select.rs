@@ -6,8 +6,22 @@ use roomcast_registry::Registration;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate<'a> {
     pub(crate) registration: &'a Registration,
-    /// Sessions that still fit.
-    pub(crate) free: u64,
+    /// Sessions that still fit; `None` when nobody knows.
+    pub(crate) free: Option<u64>,
+}
+
+/// What one node counts for at most: sums stay far from overflow, whatever nodes say.
+const FREE_MAX: u64 = u32::MAX as u64;
+
+/// Free places of a node that nobody knows of: as many as the others have on average, and one at least, so that it is
+/// neither flooded nor left out.
+fn typical(candidates: &[Candidate<'_>]) -> u64 {
+    let (mut sum, mut count) = (0, 0);
+    for free in candidates.iter().filter_map(|candidate| candidate.free) {
+        sum += free.min(FREE_MAX);
+        count += 1;
+    }
+    (sum / count.max(1)).max(1)
 }
 
 /// Picks one; `roll` draws a number below the one it is given. `None` when nobody has a place. Random rather than the
@@ -16,16 +30,19 @@ pub(crate) fn pick<'a>(
     candidates: &[Candidate<'a>],
     roll: impl FnOnce(u64) -> u64,
 ) -> Option<&'a Registration> {
-    let total: u64 = candidates.iter().map(|candidate| candidate.free).sum();
+    let typical = typical(candidates);
+    let weight = |candidate: &Candidate<'_>| candidate.free.map_or(typical, |free| free.min(FREE_MAX));
+    let total: u64 = candidates.iter().map(weight).sum();
     if total == 0 {
         return None;
     }
     let mut left = roll(total);
     for candidate in candidates {
-        if left < candidate.free {
+        let weight = weight(candidate);
+        if left < weight {
             return Some(candidate.registration);
         }
-        left -= candidate.free;
+        left -= weight;
     }
     None
 }
@@ -51,8 +68,8 @@ mod tests {
     #[test]
     fn each_node_is_chosen_as_often_as_it_has_free_places() {
         let (a, b, full) = (node("a"), node("b"), node("full"));
-        let candidates =
-            [(&a, 3), (&full, 0), (&b, 7)].map(|(registration, free)| Candidate { registration, free });
+        let candidates = [(&a, 3), (&full, 0), (&b, 7)]
+            .map(|(registration, free)| Candidate { registration, free: Some(free) });
         let chosen: Vec<&str> =
             (0..10).filter_map(|at| pick(&candidates, |_| at)).map(|found| found.id.as_str()).collect();
         assert_eq!(chosen.iter().filter(|id| **id == "a").count(), 3);
@@ -60,9 +77,31 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_nobody_knows_of_counts_as_the_others_do() {
+        let (a, b, unknown) = (node("a"), node("b"), node("unknown"));
+        let shares = |free: [Option<u64>; 3]| {
+            let candidates = [(&a, free[0]), (&b, free[1]), (&unknown, free[2])]
+                .map(|(registration, free)| Candidate { registration, free });
+            let mut total = 0;
+            pick(&candidates, |sum| {
+                total = sum;
+                0
+            });
+            let chosen = (0..total).filter_map(|at| pick(&candidates, |_| at));
+            chosen.filter(|found| found.id.as_str() == "unknown").count() as u64 * 100 / total
+        };
+        assert_eq!(shares([Some(2), Some(4), None]), 33);
+        assert_eq!(shares([None, None, None]), 33);
+        assert_eq!(shares([Some(0), Some(0), None]), 100, "it may have a place");
+        let huge = [(&a, Some(u64::MAX)), (&b, Some(u64::MAX)), (&unknown, None)];
+        let huge = huge.map(|(registration, free)| Candidate { registration, free });
+        assert!(pick(&huge, |total| total - 1).is_some());
+    }
+
+    #[test]
     fn nobody_is_chosen_when_all_are_full() {
         let full = node("full");
-        assert!(pick(&[Candidate { registration: &full, free: 0 }], |_| 0).is_none());
+        assert!(pick(&[Candidate { registration: &full, free: Some(0) }], |_| 0).is_none());
         assert!(pick(&[], |_| 0).is_none());
     }
 }

@@ -9,7 +9,7 @@ use roomcast_proto::pubsub::{
 };
 use roomcast_store::{
     Error as StoreError,
-    presence::{NodeRef, SLICES},
+    presence::{Load, NodeRef, SLICES},
 };
 use roomcast_types::UserId;
 use tokio::{
@@ -24,10 +24,13 @@ use super::{
     change::{Change, error, slice_index},
     schedule::{Job, Schedule},
     slices,
-    streams::{Load, OpenStream},
+    streams::OpenStream,
     watermarks::Watermarks,
 };
-use crate::controller::{Controller, unanswered};
+use crate::{
+    controller::{Controller, unanswered},
+    loads::REPORTING,
+};
 
 /// A node reports every 2 s: one that says nothing for this long is looked at.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -66,6 +69,12 @@ struct Compared {
     stored: Option<([u64; SLICES], u64)>,
 }
 
+/// What a node says every 2 s.
+struct Heartbeat {
+    versions: Vec<u64>,
+    load: Option<Load>,
+}
+
 struct FullSlice {
     version: u64,
     sessions: Vec<SessionRecord>,
@@ -83,8 +92,8 @@ pub(super) struct Stream {
     wanted: Vec<u32>,
     /// Versions that may be written.
     reached: BTreeMap<usize, u64>,
-    /// Versions the node sent and that wait to be compared.
-    to_compare: Option<Vec<u64>>,
+    /// Versions the node sent and that wait to be compared, and the load to be written with that.
+    to_compare: Option<Heartbeat>,
     /// Versions are written and compared one after the other: a comparison must see what was written.
     is_storing: bool,
     /// A reply is owed although it may say nothing but the time.
@@ -183,7 +192,7 @@ impl Stream {
             self.take_in_slice(slice);
         }
         if !report.versions.is_empty() {
-            self.to_compare = Some(report.versions);
+            self.to_compare = Some(Heartbeat { versions: report.versions, load });
         }
     }
 
@@ -342,20 +351,31 @@ async fn apply_slice(applier: Arc<Applier>, index: usize, slice: FullSlice) -> D
     Done::Slice { index, version: slice.version, is_applied: applied.is_ok() }
 }
 
-/// Writes versions; then, when the node sent its own, reads what the store holds.
-async fn store(applier: Arc<Applier>, reached: Vec<(usize, u64)>, to_compare: Option<Vec<u64>>) -> Done {
+/// Writes versions; then, when the node sent its own, reads what the store holds, and writes the node's load for the
+/// other controllers.
+async fn store(applier: Arc<Applier>, reached: Vec<(usize, u64)>, to_compare: Option<Heartbeat>) -> Done {
     let (presence, node) = (&applier.controller.presence, &applier.node);
     let is_written = reached.is_empty()
         || matches!(timeout(VERSIONS_WAIT, presence.set_slice_versions(node, &reached)).await, Ok(Ok(())));
     // A version that could not be written differs at the next comparison: its slice comes in full.
     let written = if is_written { reached } else { Vec::new() };
-    let Some(versions) = to_compare else { return Done::Stored { written, compared: None } };
+    let Some(Heartbeat { versions, load }) = to_compare else {
+        return Done::Stored { written, compared: None };
+    };
     let stored = async {
         let generation = presence.generation().await?;
         let stored = presence.slice_versions(node).await?;
         Ok::<_, StoreError>((stored.unwrap_or([0; SLICES]), generation))
     };
-    let stored = timeout(VERSIONS_WAIT, stored).await.ok().and_then(Result::ok);
+    let tell = async {
+        match load {
+            // A load that is not written is missed until the next one, 2 s later.
+            Some(load) => presence.set_load(node, load, REPORTING).await.is_ok(),
+            None => true,
+        }
+    };
+    let both = timeout(VERSIONS_WAIT, async { tokio::join!(stored, tell) }).await;
+    let stored = both.ok().and_then(|(stored, _)| stored.ok());
     let compared = Compared { node: versions, stored };
     Done::Stored { written, compared: Some(compared) }
 }

@@ -6,18 +6,10 @@ use std::{
     time::Duration,
 };
 
-use roomcast_store::presence::{IndexedSession, NodeRef};
+use roomcast_store::presence::{IndexedSession, Load, NodeRef};
 use roomcast_types::{NodeId, SessionId, UserId};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-/// What a node last said of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
-    pub(crate) sessions: u64,
-    pub(crate) sessions_max: u64,
-    pub(crate) rooms: u64,
-}
 
 /// Sessions of a node as it reported them over its present stream: all of them within a minute of its beginning, as a
 /// node sends every slice in full once a minute.
@@ -35,7 +27,8 @@ struct Entry {
     node: NodeRef,
     number: u64,
     reported_at: Instant,
-    load: Option<Load>,
+    /// What it last said, and when.
+    load: Option<(Load, Instant)>,
     /// Asks the stream to end.
     end: CancellationToken,
     /// Cancelled when it has ended.
@@ -120,9 +113,11 @@ impl Streams {
         lock(&self.open).get(node).map(|entry| entry.held.clone())
     }
 
-    /// What a node last said of itself, and how long ago it last reported.
-    pub(crate) fn load(&self, node: &str) -> Option<(Option<Load>, Duration)> {
-        lock(&self.open).get(node).map(|entry| (entry.load, entry.reported_at.elapsed()))
+    /// What this life of a node last said of itself here, and how long ago.
+    pub(crate) fn load(&self, node: &NodeRef) -> Option<(Load, Duration)> {
+        let open = lock(&self.open);
+        let entry = open.get(&node.node_id).filter(|entry| entry.node == *node)?;
+        entry.load.map(|(load, at)| (load, at.elapsed()))
     }
 
     /// How long ago this life of a node last reported; `None` when it has no stream here.
@@ -134,7 +129,7 @@ impl Streams {
     /// Streams, and the sessions of their nodes.
     pub(crate) fn totals(&self) -> (usize, u64) {
         let open = lock(&self.open);
-        let sessions = open.values().filter_map(|entry| entry.load).map(|load| load.sessions).sum();
+        let sessions = open.values().filter_map(|entry| entry.load).map(|(load, _)| load.sessions).sum();
         (open.len(), sessions)
     }
 
@@ -160,7 +155,7 @@ impl OpenStream {
             && entry.number == self.number
         {
             entry.reported_at = Instant::now();
-            entry.load = load.or(entry.load);
+            entry.load = load.map(|load| (load, entry.reported_at)).or(entry.load);
         }
     }
 }

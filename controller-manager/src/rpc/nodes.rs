@@ -9,7 +9,7 @@ use roomcast_proto::pubsub::{
 use roomcast_registry::{Registration, State};
 use roomcast_store::{
     Error as StoreError,
-    presence::{IndexedSession, NodeRef},
+    presence::{IndexedSession, Load, NodeRef},
 };
 use roomcast_types::{Code, Fault, NodeId, SessionId};
 
@@ -17,13 +17,12 @@ use super::fields;
 use crate::{
     controller::Controller,
     error::{fault, retry_after},
+    loads::Known,
     metrics::Missing,
     page::{self, List},
     select::{Candidate, pick},
 };
 
-/// A node that reported less recently than this is shown as not reporting.
-const REPORTING: std::time::Duration = std::time::Duration::from_secs(10);
 /// A list of registrations older than this may be wrong: it is made anew every 5 s while the registry answers.
 const STALE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Nodes that a caller may exclude.
@@ -31,14 +30,25 @@ const EXCLUDED_MAX: usize = 1_000;
 
 pub(super) async fn list(controller: Arc<Controller>, _: ListNodesRequest) -> Result<ListNodesReply, Fault> {
     let listing = controller.nodes.current();
-    let nodes = listing.registrations.iter().map(|found| node_info(&controller, found)).collect();
+    let lives: Vec<NodeRef> = listing.registrations.iter().filter_map(life).collect();
+    let Known { loads, missing } = controller.loads.of(&controller, &lives).await;
+    let nodes = listing.registrations.iter().map(|found| {
+        let load = life(found).and_then(|life| loads.get(&life));
+        node_info(found, load)
+    });
+    let nodes = nodes.collect();
     let is_stale = listing.listed_at.is_none_or(|at| at.elapsed() > STALE);
-    Ok(ListNodesReply { nodes, degraded: controller.does_without(is_stale.then_some(Missing::Registry)) })
+    let missing = missing.into_iter().chain(is_stale.then_some(Missing::Registry));
+    Ok(ListNodesReply { nodes, degraded: controller.does_without(missing) })
 }
 
-fn node_info(controller: &Controller, registration: &Registration) -> NodeInfo {
-    let reported = controller.streams.load(registration.id.as_str());
-    let load = reported.and_then(|(load, _)| load);
+/// The life of a node that is registered.
+fn life(registration: &Registration) -> Option<NodeRef> {
+    let node_id = NodeId::new(registration.id.as_str()).ok()?;
+    Some(NodeRef { node_id, incarnation: registration.incarnation })
+}
+
+fn node_info(registration: &Registration, load: Option<&Load>) -> NodeInfo {
     NodeInfo {
         node_id: registration.id.to_string(),
         grpc_address: registration.grpc_address.clone(),
@@ -48,7 +58,7 @@ fn node_info(controller: &Controller, registration: &Registration) -> NodeInfo {
         sessions: load.map_or(0, |load| load.sessions),
         sessions_max: load.map_or(0, |load| load.sessions_max),
         rooms: load.map_or(0, |load| load.rooms),
-        reporting: reported.is_some_and(|(_, silence)| silence <= REPORTING),
+        reporting: load.is_some(),
     }
 }
 
@@ -64,16 +74,21 @@ pub(super) async fn select(
         )));
     }
     let listing = controller.nodes.current();
-    let ready = listing.registrations.iter().filter(|found| {
-        let is_excluded = excluded.iter().any(|id| id.as_str() == found.id.as_str());
-        found.state == State::Ready && !is_excluded && !is_doubtful(&controller, found)
-    });
+    let ready: Vec<(&Registration, NodeRef)> = listing
+        .registrations
+        .iter()
+        .filter(|found| found.state == State::Ready)
+        .filter(|found| !excluded.iter().any(|id| id.as_str() == found.id.as_str()))
+        .filter_map(|found| Some((found, life(found)?)))
+        // A node that broke off, or was found dead, is on the list until its lease runs out.
+        .filter(|(_, life)| !controller.suspects.is_doubtful(life))
+        .collect();
+    let lives: Vec<NodeRef> = ready.iter().map(|(_, life)| life.clone()).collect();
+    let Known { loads, missing } = controller.loads.of(&controller, &lives).await;
     let candidates: Vec<Candidate<'_>> = ready
-        .map(|registration| {
-            let load = controller.streams.load(registration.id.as_str()).and_then(|(load, _)| load);
-            let max =
-                load.map_or(controller.config.connect_node.sessions_max as u64, |load| load.sessions_max);
-            let free = max.saturating_sub(load.map_or(0, |load| load.sessions));
+        .iter()
+        .map(|(registration, life)| {
+            let free = loads.get(life).map(|load| load.sessions_max.saturating_sub(load.sessions));
             Candidate { registration, free }
         })
         .collect();
@@ -85,13 +100,7 @@ pub(super) async fn select(
         node_id: chosen.id.to_string(),
         url: chosen.url.clone(),
         node_address: chosen.grpc_address.clone(),
-    })
-}
-
-/// A node that broke off, or was found dead, is on the list until its lease runs out.
-fn is_doubtful(controller: &Controller, registration: &Registration) -> bool {
-    NodeId::new(registration.id.as_str()).is_ok_and(|node_id| {
-        controller.suspects.is_doubtful(&NodeRef { node_id, incarnation: registration.incarnation })
+        degraded: controller.does_without(missing),
     })
 }
 

@@ -129,9 +129,14 @@ impl FakeNode {
 
     /// As if the process was killed: the port closes, the stream breaks, the lease runs on.
     pub async fn kill(&mut self) {
+        self.fall_silent().await;
+        self.server.shutdown().await;
+    }
+
+    /// Its stream ends; it still answers, and says nothing of itself.
+    pub async fn fall_silent(&mut self) {
         self.stream.shutdown().await;
         self.reports = mpsc::channel(1).0;
-        self.server.shutdown().await;
     }
 
     /// Takes back the registration.
