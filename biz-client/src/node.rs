@@ -82,3 +82,24 @@ fn describe_sessions(reply: &ListSessionsReply) -> String {
     let list = list(["session", "user", "name", "client", "rooms"], rows);
     format!("{list}{}", more(&reply.next_page_token))
 }
+
+#[cfg(test)]
+mod tests {
+    use roomcast_proto::pubsub::NodeInfo;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_report_is_not_shown_as_empty() {
+        let node = |node_id: &str, reporting| {
+            let (sessions, sessions_max) = if reporting { (3, 50) } else { (0, 0) };
+            NodeInfo { node_id: node_id.into(), sessions, sessions_max, reporting, ..NodeInfo::default() }
+        };
+        let degraded = vec!["PRESENCE_UNAVAILABLE".to_owned()];
+        let shown =
+            describe_nodes(&ListNodesReply { nodes: vec![node("a", true), node("b", false)], degraded });
+        let row = |id: &str| shown.lines().find(|line| line.contains(id)).unwrap().to_owned();
+        assert!(row(" a ").contains("3 of 50") && row(" b ").contains("unknown"), "{shown}");
+        assert!(!shown.contains("0 of 0") && shown.ends_with("degraded  PRESENCE_UNAVAILABLE\n"), "{shown}");
+    }
+}
