@@ -125,10 +125,12 @@ impl Starting {
             end,
             operations,
         } = self;
-        let controllers = &config.connect_node.controller_address;
-        let controllers = Arc::new(Controllers::new(controllers, registry.clone()));
         let managers = Arc::new(Roster::start(registry.clone(), Role::PushManager));
-        let nodes = Roster::start(registry.clone(), Role::ConnectNode);
+        let nodes = Arc::new(Roster::start(registry.clone(), Role::ConnectNode));
+        let addresses = &config.connect_node.controller_address;
+        let controllers =
+            Controllers::new(addresses, registry.clone(), identity.node_id.clone(), nodes.clone());
+        let controllers = Arc::new(controllers);
         let loads = Arc::new(Loads::default());
         site.set_peers(Peers { nodes, loads: loads.clone() });
         let mut tasks = JoinSet::new();

@@ -43,7 +43,7 @@ pub struct Site {
 /// The other nodes.
 pub struct Peers {
     /// All nodes.
-    pub nodes: Roster,
+    pub nodes: Arc<Roster>,
     /// Their sessions as a controller last knew.
     pub loads: Arc<Loads>,
 }

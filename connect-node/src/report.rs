@@ -1,4 +1,4 @@
-//! Reports to the controllers: one stream to one of them, another one when it fails.
+//! Reports to the controllers: one stream to one of them, to the next when it fails, and back when it answers again.
 //!
 //! | what | when |
 //! |---|---|
@@ -12,6 +12,7 @@ pub mod clock;
 pub mod controllers;
 mod message;
 pub mod outbox;
+mod share;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +25,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use self::{
     controllers::Controllers,
@@ -64,6 +65,13 @@ enum Broken {
     Stalled,
 }
 
+/// How a stream was left.
+enum End {
+    Broken(Broken),
+    /// For one to this controller, which has answered.
+    Moved(String, Opened),
+}
+
 /// Keeps a stream to one of the controllers, and shows how it stands. Runs until it is dropped.
 pub async fn run(hub: Arc<Core>, controllers: Arc<Controllers>) {
     tokio::join!(keep_linked(&hub, &controllers), show(&hub));
@@ -86,15 +94,35 @@ async fn show(hub: &Core) {
 async fn keep_linked(hub: &Arc<Core>, controllers: &Controllers) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let mut failed: Option<String> = None;
+    let mut moved: Option<(String, Opened)> = None;
     loop {
-        let Some(address) = controllers.pick(failed.as_deref()) else {
-            failed = None;
-            controllers.wait(Duration::from_millis(500)).await;
-            continue;
-        };
         let began = Instant::now();
-        let broken = link(hub, controllers, &address).await;
+        let (address, opened) = match moved.take() {
+            Some((address, opened)) => (address, Ok(opened)),
+            None => {
+                let Some(address) = controllers.pick(failed.as_deref()) else {
+                    failed = None;
+                    controllers.wait(Duration::from_millis(500)).await;
+                    continue;
+                };
+                let opened = open(hub, &address).await;
+                (address, opened)
+            }
+        };
+        let end = match opened {
+            Ok(opened) => serve(hub, controllers, &address, opened).await,
+            Err(broken) => End::Broken(broken),
+        };
         let was_linked = hub.unlink();
+        let broken = match end {
+            End::Broken(broken) => broken,
+            End::Moved(home, opened) => {
+                tracing::info!(from = address, to = home, "the reports move");
+                failed = None;
+                moved = Some((home, opened));
+                continue;
+            }
+        };
         if began.elapsed() > HEARTBEAT {
             backoff.reset();
         }
@@ -123,22 +151,36 @@ impl Core {
     }
 }
 
-async fn link(hub: &Arc<Core>, controllers: &Controllers, address: &str) -> Broken {
-    let channel = match controllers::connect(address).await {
-        Ok(channel) => channel,
-        Err(error) => return Broken::Connect(error),
-    };
-    match begin(hub, channel).await {
-        Ok(link) => {
-            tracing::info!(address, "reporting to a controller");
-            hub.metrics.report_linked.set(1.0);
-            link.run(|| controllers.has_other(address)).await
-        }
-        Err(broken) => broken,
+async fn serve(hub: &Arc<Core>, controllers: &Controllers, address: &str, opened: Opened) -> End {
+    let link = opened.begin(hub);
+    tracing::info!(address, "reporting to a controller");
+    hub.metrics.report_linked.set(1.0);
+    tokio::select! {
+        broken = link.run(|| controllers.has_other(address)) => End::Broken(broken),
+        end = find_home(hub, controllers, address) => end,
     }
 }
 
-async fn begin(hub: &Arc<Core>, channel: Channel) -> Result<Link, Broken> {
+/// Waits for another controller that this node belongs to. The stream is left for one that answers only.
+async fn find_home(hub: &Core, controllers: &Controllers, address: &str) -> End {
+    loop {
+        let home = controllers.settled_elsewhere(address).await;
+        match open(hub, &home).await {
+            Ok(opened) => return End::Moved(home, opened),
+            Err(reason) => tracing::debug!(address = home, %reason, "the reports cannot move"),
+        }
+    }
+}
+
+/// A stream whose controller has answered the hello.
+struct Opened {
+    up: mpsc::Sender<NodeReport>,
+    down: Streaming<ControllerReply>,
+    first: ControllerReply,
+}
+
+async fn open(hub: &Core, address: &str) -> Result<Opened, Broken> {
+    let channel = controllers::connect(address).await.map_err(Broken::Connect)?;
     let mut client = ControllerServiceClient::new(channel)
         .max_decoding_message_size(controllers::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(controllers::MESSAGE_BYTES_MAX);
@@ -153,15 +195,22 @@ async fn begin(hub: &Arc<Core>, channel: Channel) -> Result<Link, Broken> {
     let mut down = opened.map_err(|_| Broken::Stalled)??.into_inner();
     let first = timeout(REPLY_TIMEOUT, down.message()).await.map_err(|_| Broken::Stalled)??;
     let first = first.ok_or(Broken::Ended)?;
-    {
-        let mut state = hub.state();
-        state.clock.forget();
-        state.breaker.heard(Instant::now());
+    Ok(Opened { up, down, first })
+}
+
+impl Opened {
+    fn begin(self, hub: &Arc<Core>) -> Link {
+        let Self { up, down, first } = self;
+        {
+            let mut state = hub.state();
+            state.clock.forget();
+            state.breaker.heard(Instant::now());
+        }
+        let link = Link { hub: hub.clone(), up, down, next_full: 0, fulls_due: 0.0 };
+        link.take(first);
+        hub.state().outbox.link_up();
+        link
     }
-    let link = Link { hub: hub.clone(), up, down, next_full: 0, fulls_due: 0.0 };
-    link.take(first);
-    hub.state().outbox.link_up();
-    Ok(link)
 }
 
 /// A stream under way.

@@ -30,8 +30,9 @@ impl Loads {
     /// Keeps asking. Runs until it is dropped.
     pub async fn keep(self: Arc<Self>, controllers: Arc<Controllers>) {
         let mut client = None;
+        let mut tried: Option<String> = None;
         loop {
-            self.0.store(ask(&mut client, &controllers).await.map(Arc::new));
+            self.0.store(ask(&mut client, &mut tried, &controllers).await.map(Arc::new));
             // Without an answer another controller is tried soon, as clients choose blindly meanwhile.
             let pause = if client.is_some() { ASK_EVERY } else { ASK_EVERY / 6 };
             tokio::time::sleep(pause).await;
@@ -41,11 +42,19 @@ impl Loads {
 
 type Client = ControllerServiceClient<Channel>;
 
-async fn ask(client: &mut Option<Client>, controllers: &Controllers) -> Option<ByNode> {
+/// Asks the same controller as the last time, or the one after it when that failed.
+async fn ask(
+    client: &mut Option<Client>,
+    tried: &mut Option<String>,
+    controllers: &Controllers,
+) -> Option<ByNode> {
     let mut asked = match client.take() {
         Some(client) => client,
-        None => ControllerServiceClient::new(controllers::connect(&controllers.pick(None)?).await.ok()?)
-            .max_decoding_message_size(controllers::MESSAGE_BYTES_MAX),
+        None => {
+            *tried = controllers.pick(tried.as_deref());
+            ControllerServiceClient::new(controllers::connect(tried.as_deref()?).await.ok()?)
+                .max_decoding_message_size(controllers::MESSAGE_BYTES_MAX)
+        }
     };
     let mut request = Request::new(ListNodesRequest {});
     request.set_timeout(ASK_TIMEOUT);

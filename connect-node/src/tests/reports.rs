@@ -1,10 +1,10 @@
 //! The report stream over gRPC: claims, leaves that outlive a controller, slices.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use roomcast_proto::pubsub::session_change::Change;
-use roomcast_registry::MemoryRegistry;
-use roomcast_types::Code;
+use roomcast_registry::{Member, MemoryRegistry, Registration, Registry, Role, Roster, State};
+use roomcast_types::{Code, Incarnation, NodeId, ServiceId};
 
 use super::{
     bench::{Bench, room},
@@ -16,9 +16,15 @@ use crate::{
     report::{self, controllers::Controllers},
 };
 
-fn report_to(bench: &mut Bench, controllers: &[&FakeController]) {
+fn known(bench: &Bench, controllers: &[&FakeController]) -> Controllers {
     let addresses: Vec<_> = controllers.iter().map(|controller| controller.address.clone()).collect();
-    let controllers = Controllers::new(&addresses, Arc::new(MemoryRegistry::new()));
+    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
+    let nodes = Arc::new(Roster::start(registry.clone(), Role::ConnectNode));
+    Controllers::new(&addresses, registry, bench.hub.identity.node_id.clone(), nodes)
+}
+
+fn report_to(bench: &mut Bench, controllers: &[&FakeController]) {
+    let controllers = known(bench, controllers);
     let hub = bench.hub.clone();
     bench.spawn(report::run(hub, Arc::new(controllers)));
 }
@@ -112,6 +118,72 @@ async fn a_frozen_controller_is_left_for_another_which_hears_what_was_not_answer
     assert!(matches!(bench.next(0).await, ToShard::Left { request: Some(2), .. }), "nobody waits for ever");
     until("the leave", || other.script.count(|change| matches!(change, Change::Leave(_))) == 1).await;
     bench.joined(session, &room("lobby")).await;
+}
+
+#[tokio::test]
+async fn nodes_of_a_registry_share_its_controllers_evenly() {
+    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
+    let register = async |role, name: &str, number: usize| {
+        let registration = Registration {
+            role,
+            id: ServiceId::new(format!("{name}-{number}")).unwrap(),
+            grpc_address: format!("{name}-{number}:1"),
+            url: String::new(),
+            incarnation: Incarnation::random(),
+            state: State::Starting,
+        };
+        Member::join(registry.clone(), registration, Duration::from_secs(10)).await.unwrap()
+    };
+    let mut members = Vec::new();
+    for number in 1..=2 {
+        members.push(register(Role::ControllerManager, "controller", number).await);
+    }
+    for number in 1..=7 {
+        members.push(register(Role::ConnectNode, "connect-node", number).await);
+    }
+    let nodes = Arc::new(Roster::start(registry.clone(), Role::ConnectNode));
+    nodes.refresh().await;
+    let mut firsts = Vec::new();
+    for number in 1..=7 {
+        let own = NodeId::new(format!("connect-node-{number}")).unwrap();
+        let controllers = Controllers::new(&[], registry.clone(), own, nodes.clone());
+        until("the controllers are listed", || controllers.pick(None).is_some()).await;
+        let first = controllers.pick(None).unwrap();
+        assert_ne!(
+            controllers.pick(Some(&first)),
+            Some(first.clone()),
+            "after one that failed comes another"
+        );
+        firsts.push(first);
+    }
+    let of_first = firsts.iter().filter(|address| *address == "controller-1:1").count();
+    assert!(matches!(of_first, 3 | 4), "{firsts:?}");
+}
+
+#[tokio::test]
+async fn reports_move_home_when_it_answers_and_never_to_a_frozen_one() {
+    let mut bench = Bench::new(1);
+    let (first, second) = (FakeController::start(willing).await, FakeController::start(willing).await);
+    let controllers = known(&bench, &[&first, &second]).impatient();
+    let is_first = controllers.pick(None).unwrap() == first.address;
+    let (home, other) = if is_first { (first, second) } else { (second, first) };
+    home.script.is_frozen.send_replace(true);
+    let hub = bench.hub.clone();
+    bench.spawn(report::run(hub, Arc::new(controllers)));
+    linked(&bench).await;
+    for number in 0..3 {
+        until("home is tried again", || home.script.is_frozen.receiver_count() > 0).await;
+        let (session, _) = bench.welcomed(0, &format!("user-{number}")).await;
+        bench.joined(session, &room("lobby")).await;
+        until("home was tried in vain", || home.script.is_frozen.receiver_count() == 0).await;
+    }
+    let is_join = |change: &Change| matches!(change, Change::Join(_));
+    assert_eq!((home.script.count(is_join), other.script.count(is_join)), (0, 3));
+    home.script.is_frozen.send_replace(false);
+    until("the versions at home", || home.script.versions.lock().unwrap().iter().sum::<u64>() > 0).await;
+    let (session, _) = bench.welcomed(0, "one more").await;
+    bench.joined(session, &room("lobby")).await;
+    assert_eq!(home.script.count(is_join), 1);
 }
 
 #[tokio::test]
