@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use roomcast_client::{Content, ContentType};
-use roomcast_types::{NodeId, RoomId, UserId};
+use roomcast_types::{RoomId, UserId};
 
+pub use self::questions::{Membership, NodeQuestion, RoomQuestion, UserQuestion};
 use crate::{failure::Failure, message};
+
+mod questions;
 
 /// Pushes through Roomcast, and looks after its rooms, users and nodes.
 #[derive(Debug, Parser)]
@@ -186,7 +189,9 @@ pub enum Command {
 pub enum PushTarget {
     /// To every session in a room.
     Room {
+        /// Its id, for example room-001.
         room: RoomId,
+        /// Text, @FILE for a file (@@ for a text that begins with @), or - for standard input.
         #[arg(allow_hyphen_values = true)]
         message: String,
         #[command(flatten)]
@@ -194,7 +199,9 @@ pub enum PushTarget {
     },
     /// To every session of a user.
     User {
+        /// Its id, for example user-001.
         user: UserId,
+        /// Text, @FILE for a file (@@ for a text that begins with @), or - for standard input.
         #[arg(allow_hyphen_values = true)]
         message: String,
         #[command(flatten)]
@@ -202,8 +209,10 @@ pub enum PushTarget {
     },
     /// To every session of several users, separated by commas.
     Users {
+        /// Their ids, for example user-001,user-002.
         #[arg(value_delimiter = ',', num_args = 1, required = true)]
         users: Vec<UserId>,
+        /// Text, @FILE for a file (@@ for a text that begins with @), or - for standard input.
         #[arg(allow_hyphen_values = true)]
         message: String,
         #[command(flatten)]
@@ -211,110 +220,11 @@ pub enum PushTarget {
     },
     /// To everyone.
     Broadcast {
+        /// Text, @FILE for a file (@@ for a text that begins with @), or - for standard input.
         #[arg(allow_hyphen_values = true)]
         message: String,
         #[command(flatten)]
         how: How,
-    },
-}
-
-/// How long a seat lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "UPPER")]
-pub enum Membership {
-    /// As long as its user has a session there, with a grace for coming back.
-    Follow,
-    /// Until the user leaves.
-    Durable,
-}
-
-/// Most lines of a list unless told otherwise.
-const LIMIT: &str = "1000";
-
-/// What can be asked about rooms.
-#[derive(Debug, Subcommand)]
-pub enum RoomQuestion {
-    /// All rooms by id.
-    List {
-        /// Most rooms to show.
-        #[arg(long, default_value = LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
-    },
-    /// The card of a room and its members.
-    Show {
-        room: RoomId,
-        /// Most members to show.
-        #[arg(long, default_value = LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
-    },
-    /// Create a room that is kept when empty.
-    Create {
-        room: RoomId,
-        /// Seats; the server's room.default_max_users unless given.
-        #[arg(long)]
-        max_users: Option<u32>,
-        #[arg(long, value_enum, ignore_case = true, default_value_t = Membership::Follow)]
-        membership: Membership,
-    },
-    /// Change what is given and leave the rest.
-    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["max_users", "membership"]))]
-    Update {
-        room: RoomId,
-        #[arg(long)]
-        max_users: Option<u32>,
-        #[arg(long, value_enum, ignore_case = true)]
-        membership: Option<Membership>,
-    },
-    /// Remove a room and its seats.
-    Delete { room: RoomId },
-    /// Give a user a seat.
-    Join {
-        room: RoomId,
-        user: UserId,
-        /// For display.
-        #[arg(long, default_value = "")]
-        name: String,
-    },
-    /// Take the seat of a user.
-    Leave { room: RoomId, user: UserId },
-    /// Counts of one room, or of all.
-    Stats { room: Option<RoomId> },
-}
-
-/// What can be asked about users.
-#[derive(Debug, Subcommand)]
-pub enum UserQuestion {
-    /// Where a user is online, with its sessions.
-    Show { user: UserId },
-    /// Close the sessions of a user, or take it out of one room.
-    Kick {
-        user: UserId,
-        /// Only out of this room.
-        #[arg(long)]
-        room: Option<RoomId>,
-        /// Only this session.
-        #[arg(long, default_value = "")]
-        session: String,
-    },
-}
-
-/// What can be asked about nodes.
-#[derive(Debug, Subcommand)]
-pub enum NodeQuestion {
-    /// Registered nodes.
-    List,
-    /// A ready node for a new client.
-    Select {
-        /// A node not to be chosen; may be given many times.
-        #[arg(long, value_name = "NODE")]
-        exclude: Vec<NodeId>,
-    },
-    /// Sessions of a node.
-    Sessions {
-        node: NodeId,
-        /// Most sessions to show.
-        #[arg(long, default_value = LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
     },
 }
 
@@ -323,6 +233,7 @@ pub enum NodeQuestion {
 pub enum ListenTo {
     /// To a room, as one of its members: this takes a seat.
     Room {
+        /// Its id, for example room-001.
         room: RoomId,
         /// The user to be; a random one unless given.
         #[arg(long)]
@@ -332,6 +243,7 @@ pub enum ListenTo {
     },
     /// To what is pushed to a user and to everyone.
     User {
+        /// Its id, for example user-001.
         user: UserId,
         #[command(flatten)]
         until: Until,

@@ -73,7 +73,7 @@ fn show(event: Event, output: &mut Output) -> Result<(), Failure> {
         Event::Welcome(welcome) | Event::Reconnected(welcome) => {
             format!("connected to {} as {}", welcome.node_id, welcome.user_id)
         }
-        Event::Joined(joined) => format!("joined {}, {} members", joined.room_id, joined.members),
+        Event::Joined(joined) => format!("joined {}, members: {}", joined.room_id, joined.members),
         Event::JoinFailed { fault, is_retrying: false, .. } => {
             return Err(Failure::Refused(fault.to_string()));
         }

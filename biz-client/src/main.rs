@@ -1,6 +1,7 @@
 //! The command line of a business server: pushes, and looks after rooms, users and nodes.
 
 mod args;
+mod degraded;
 mod failure;
 mod listen;
 mod message;

@@ -8,6 +8,7 @@ use roomcast_types::NodeId;
 
 use crate::{
     args::{NodeQuestion, Servers},
+    degraded::{self, Degraded},
     failure::Failure,
     output::{Output, list, pairs, yes},
     room::{controller, more, refused},
@@ -32,7 +33,7 @@ pub async fn run(servers: &Servers, question: NodeQuestion, output: &mut Output)
                     ("node", node.node_id.clone()),
                     ("url", node.url.clone()),
                     ("address", node.node_address.clone()),
-                    ("degraded", node.degraded.join(", ")),
+                    Degraded(&node.degraded).line(),
                 ])
             })
         }
@@ -51,6 +52,7 @@ async fn sessions(controller: &Controller, node: &NodeId, limit: u32) -> Result<
             ListSessionsRequest { node_id: node.to_string(), page_size, page_token: all.next_page_token };
         let page = controller.list_sessions(request).await.map_err(refused)?;
         all.sessions.extend(page.sessions);
+        degraded::add(&mut all.degraded, page.degraded);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() || all.sessions.len() as u32 >= limit {
             return Ok(all);
@@ -69,8 +71,7 @@ fn describe_nodes(reply: &ListNodesReply) -> String {
         [node.node_id.clone(), state, sessions, rooms, yes(node.reporting), url]
     });
     let list = list(["node", "state", "sessions", "rooms", "reporting", "url"], rows);
-    let degraded = pairs([("degraded", reply.degraded.join(", "))]);
-    format!("{}\n{degraded}", list.trim_end())
+    format!("{list}{}", pairs([Degraded(&reply.degraded).line()]))
 }
 
 fn describe_sessions(reply: &ListSessionsReply) -> String {
@@ -80,7 +81,8 @@ fn describe_sessions(reply: &ListSessionsReply) -> String {
         [id, session.user_id.clone(), session.user_name.clone(), client, rooms]
     });
     let list = list(["session", "user", "name", "client", "rooms"], rows);
-    format!("{list}{}", more(&reply.next_page_token))
+    let degraded = pairs([Degraded(&reply.degraded).line()]);
+    format!("{list}{degraded}{}", more(&reply.next_page_token))
 }
 
 #[cfg(test)]

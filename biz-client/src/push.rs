@@ -5,6 +5,7 @@ use roomcast_types::UserId;
 
 use crate::{
     args::{Action, Flags, How, PushTarget, Servers},
+    degraded::Degraded,
     failure::Failure,
     output::{Output, list, pairs, yes},
 };
@@ -75,7 +76,7 @@ fn describe(reply: &PushReply) -> String {
         ("nodes", nodes(&receipt)),
         ("complete", complete(&receipt)),
         ("logged", if reply.logged { yes(true) } else { String::new() }),
-        ("degraded", reply.degraded.join(", ")),
+        Degraded(&reply.degraded).line(),
     ]);
     if !receipt.users.is_empty() {
         text.push_str(&users(&receipt));

@@ -3,12 +3,14 @@
 use roomcast_client::Controller;
 use roomcast_proto::pubsub::{
     CreateRoomRequest, DeleteRoomRequest, GetRoomInfoRequest, GetRoomStatsRequest, JoinRoomRequest,
-    LeaveRoomRequest, ListRoomsReply, ListRoomsRequest, RoomCard, RoomInfo, UpdateRoomRequest, room_card,
+    LeaveRoomRequest, ListRoomsReply, ListRoomsRequest, RoomCard, RoomInfo, RoomStats, UpdateRoomRequest,
+    room_card,
 };
 use roomcast_types::RoomId;
 
 use crate::{
     args::{Membership, RoomQuestion, Servers},
+    degraded::{self, Degraded},
     failure::Failure,
     output::{Output, list, pairs, utc, yes},
 };
@@ -61,7 +63,9 @@ pub async fn run(servers: &Servers, question: RoomQuestion, output: &mut Output)
                 JoinRoomRequest { room_id: room.to_string(), user_id: user.to_string(), user_name: name };
             let reply = controller.join_room(request).await.map_err(refused)?;
             output.show(&reply, |reply| {
-                format!("{user} has a seat in room {room}, one of {} members", reply.members)
+                let members = reply.members;
+                let degraded = pairs([Degraded(&reply.degraded).line()]);
+                format!("{user} has a seat in room {room}; members: {members}\n{degraded}")
             })
         }
         RoomQuestion::Leave { room, user } => {
@@ -80,16 +84,7 @@ async fn stats(controller: &Controller, room: Option<RoomId>, output: &mut Outpu
     let is_total = room.is_none();
     let room_id = room.map(String::from).unwrap_or_default();
     let reply = controller.get_room_stats(GetRoomStatsRequest { room_id }).await.map_err(refused)?;
-    output.show(&reply, |stats| {
-        let only_totals = |count: u64| if is_total { count.to_string() } else { String::new() };
-        pairs([
-            ("rooms", only_totals(stats.rooms)),
-            ("members", stats.members.to_string()),
-            ("online", stats.online_members.to_string()),
-            ("sessions", stats.sessions.to_string()),
-            ("nodes", only_totals(stats.nodes)),
-        ])
-    })
+    output.show(&reply, |stats| describe_stats(stats, is_total))
 }
 
 async fn rooms(controller: &Controller, limit: u32) -> Result<ListRoomsReply, Failure> {
@@ -107,7 +102,7 @@ async fn rooms(controller: &Controller, limit: u32) -> Result<ListRoomsReply, Fa
 }
 
 async fn info(controller: &Controller, room: &RoomId, limit: u32) -> Result<RoomInfo, Failure> {
-    let mut members = Vec::new();
+    let (mut members, mut missing) = (Vec::new(), Vec::new());
     let mut page_token = String::new();
     loop {
         let page_size = (limit - members.len() as u32).min(PAGE_MAX);
@@ -115,8 +110,9 @@ async fn info(controller: &Controller, room: &RoomId, limit: u32) -> Result<Room
             GetRoomInfoRequest { room_id: room.to_string(), page_size, page_token, card_only: false };
         let mut page = controller.get_room_info(request).await.map_err(refused)?;
         members.append(&mut page.members);
+        degraded::add(&mut missing, std::mem::take(&mut page.degraded));
         if page.next_page_token.is_empty() || members.len() as u32 >= limit {
-            return Ok(RoomInfo { members, ..page });
+            return Ok(RoomInfo { members, degraded: missing, ..page });
         }
         page_token = page.next_page_token;
     }
@@ -132,16 +128,34 @@ fn describe_rooms(reply: &ListRoomsReply) -> String {
     format!("{list}{}", more(&reply.next_page_token))
 }
 
+fn describe_stats(stats: &RoomStats, is_total: bool) -> String {
+    let known = Degraded(&stats.degraded);
+    let members = if is_total { known.record(stats.members) } else { stats.members.to_string() };
+    let only_totals = |count: String| if is_total { count } else { String::new() };
+    pairs([
+        ("rooms", only_totals(known.record(stats.rooms))),
+        ("members", members),
+        ("online", known.presence(stats.online_members)),
+        ("sessions", known.presence(stats.sessions)),
+        ("nodes", only_totals(stats.nodes.to_string())),
+        known.line(),
+    ])
+}
+
 fn describe_info(info: &RoomInfo) -> String {
     let card = info.card.clone().unwrap_or_default();
+    let known = Degraded(&info.degraded);
+    // The record may have answered for the room and not for its members.
+    let created = if info.created_at_ms == 0 { known.record("") } else { utc(info.created_at_ms) };
     let counts = [
         ("members", info.member_count.to_string()),
-        ("online", info.online_count.to_string()),
-        ("created", utc(info.created_at_ms)),
+        ("online", known.presence(info.online_count)),
+        ("created", created),
+        known.line(),
     ];
     let rows = info.members.iter().map(|member| {
-        let sessions = member.sessions.to_string();
-        [member.user_id.clone(), member.user_name.clone(), yes(member.online), sessions]
+        let (online, sessions) = (known.presence(yes(member.online)), known.presence(member.sessions));
+        [member.user_id.clone(), known.record(&member.user_name), online, sessions]
     });
     let list = list(["user", "name", "online", "sessions"], rows);
     format!("{}{list}{}", pairs(card_pairs(&card).into_iter().chain(counts)), more(&info.next_page_token))
@@ -180,5 +194,53 @@ impl From<Membership> for room_card::Membership {
             Membership::Follow => Self::Follow,
             Membership::Durable => Self::Durable,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_proto::pubsub::RoomMember;
+
+    use super::*;
+
+    const PRESENCE: &str = "PRESENCE_UNAVAILABLE";
+    const RECORD: &str = "RECORD_UNAVAILABLE";
+
+    fn row<'a>(shown: &'a str, name: &str) -> Vec<&'a str> {
+        let line = shown.lines().find(|line| line.contains(name)).unwrap_or_default();
+        line.split([' ', '\u{2502}', '\u{2506}']).filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn counts_that_nobody_knows_are_not_shown_as_none() {
+        let without =
+            |missing: &str| RoomStats { degraded: vec![missing.to_owned()], ..RoomStats::default() };
+        let shown = describe_stats(&without(PRESENCE), true);
+        assert_eq!(row(&shown, "online"), ["online", "unknown"], "{shown}");
+        assert_eq!(row(&shown, "sessions"), ["sessions", "unknown"]);
+        assert_eq!(row(&shown, "members"), ["members", "0"]);
+        assert_eq!(row(&shown, "degraded"), ["degraded", PRESENCE]);
+        let shown = describe_stats(&without(RECORD), true);
+        assert_eq!(row(&shown, "rooms"), ["rooms", "unknown"], "{shown}");
+        assert_eq!(row(&shown, "members"), ["members", "unknown"]);
+        let card = RoomStats { members: 7, ..without(RECORD) };
+        assert_eq!(row(&describe_stats(&card, false), "members"), ["members", "7"], "its card tells them");
+    }
+
+    #[test]
+    fn a_room_shows_what_is_known_of_it() {
+        let alice = || RoomMember { user_id: "alice".to_owned(), ..RoomMember::default() };
+        let room = |missing: &str| RoomInfo {
+            members: vec![alice()],
+            degraded: vec![missing.to_owned()],
+            ..RoomInfo::default()
+        };
+        let shown = describe_info(&room(RECORD));
+        assert_eq!(row(&shown, "created"), ["created", "unknown"], "{shown}");
+        assert_eq!(row(&shown, "alice"), ["alice", "unknown", "no", "0"], "{shown}");
+        assert_eq!(row(&shown, "degraded"), ["degraded", RECORD]);
+        let shown = describe_info(&RoomInfo { created_at_ms: 951_782_400_000, ..room(PRESENCE) });
+        assert_eq!(row(&shown, "alice"), ["alice", "unknown", "unknown"], "{shown}");
+        assert!(shown.contains("2000-02-29") && row(&shown, "online")[1] == "unknown", "{shown}");
     }
 }

@@ -4,6 +4,7 @@ use roomcast_proto::pubsub::{GetUserNodeRequest, KickUserRequest, SessionInfo, U
 
 use crate::{
     args::{Servers, UserQuestion},
+    degraded::Degraded,
     failure::Failure,
     output::{Output, list, pairs, yes},
     room::{controller, refused},
@@ -27,6 +28,7 @@ pub async fn run(servers: &Servers, question: UserQuestion, output: &mut Output)
                 pairs([
                     ("kicked sessions", reply.sessions.to_string()),
                     ("unreachable nodes", unreachable.clone()),
+                    Degraded(&reply.degraded).line(),
                 ])
             })?;
             if unreachable.is_empty() {
@@ -45,6 +47,7 @@ fn describe(user: &UserNode) -> String {
         ("online", yes(user.online)),
         ("node", user.node_id.clone()),
         ("address", user.node_address.clone()),
+        Degraded(&user.degraded).line(),
     ]);
     if user.sessions.is_empty() {
         return head;
