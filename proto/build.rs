@@ -8,7 +8,7 @@ const FILES: [&str; 4] =
     ["pubsub/common.proto", "pubsub/controller.proto", "pubsub/push.proto", "pubsub/node.proto"];
 
 /// Replies that the JSON API and the command line show as they are, with enums as their words.
-const JSON_REPLIES: [&str; 21] = [
+const JSON_REPLIES: [&str; 22] = [
     "RoomCard",
     "SessionInfo",
     "RoomStats",
@@ -21,6 +21,7 @@ const JSON_REPLIES: [&str; 21] = [
     "ListNodesReply",
     "NodeInfo",
     "PushReply",
+    "WatchPushReply",
     "Receipt",
     "NodeCounts",
     "UserReceipt",
@@ -51,6 +52,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     config.type_attribute("pubsub.Receipt", "#[serde(default)]");
     config.btree_map(["pubsub.Receipt.outcomes"]);
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    tonic_prost_build::configure()
+        .generate_default_stubs(true)
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

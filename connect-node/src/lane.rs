@@ -5,7 +5,11 @@ mod queue;
 pub mod state;
 pub mod stream;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use roomcast_proto::pubsub::{Interest, LaneHello, LanePing, LaneUp, up_item::Item};
 use roomcast_types::{Incarnation, ServiceId};
@@ -13,16 +17,21 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::state::{Arrival, Attached, Full, LaneState, Limits};
-use crate::hub::announcement::AnnouncementId;
+use crate::{hub::announcement::AnnouncementId, tally::Tally};
 
 /// Push-managers at once, those of the last minute included.
 pub const LANES_MAX: usize = 256;
+
+/// Messages whose outcomes are told anew when the lane forgot its numbers: as long as a push-manager keeps receipts.
+const RECENT_MAX: usize = 4_096;
+const RECENT_FOR: Duration = Duration::from_secs(120);
 
 /// A lane. Its lock is short, and may be taken while the hub's is held, never the other way round.
 pub struct Lane {
     pub manager_id: ServiceId,
     pub incarnation: Incarnation,
     inner: Mutex<Inner>,
+    recent: Mutex<VecDeque<(Instant, Arc<Tally>)>>,
 }
 
 struct Inner {
@@ -51,7 +60,7 @@ impl Lane {
     /// A lane that nothing was put on yet.
     pub fn new(manager_id: ServiceId, incarnation: Incarnation, limits: Limits, now: Instant) -> Self {
         let inner = Inner { state: LaneState::new(limits, now), current: None };
-        Self { manager_id, incarnation, inner: Mutex::new(inner) }
+        Self { manager_id, incarnation, inner: Mutex::new(inner), recent: Mutex::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -127,14 +136,29 @@ impl Lane {
         inner.after(put);
     }
 
-    /// Puts an outcome on the lane unless the numbers have started anew since its message came.
-    pub fn push(&self, life: u64, item: Item) {
+    /// Puts an outcome on the lane.
+    pub fn push(&self, item: Item) {
         let mut inner = self.inner();
-        if inner.state.life() != life {
-            return;
-        }
         let put = inner.state.push(item).map(|_| ());
         inner.after(put);
+    }
+
+    /// Remembers a message whose outcomes go up this lane.
+    pub fn remember(&self, tally: Arc<Tally>, now: Instant) {
+        let mut recent = self.recent.lock().expect("no holder of this lock panics");
+        while recent.len() >= RECENT_MAX || recent.front().is_some_and(|(at, _)| now - *at > RECENT_FOR) {
+            recent.pop_front();
+        }
+        recent.push_back((now, tally));
+    }
+
+    /// Puts the outcomes of recent messages on the lane once more.
+    pub fn tell_again(&self) {
+        let recent: Vec<_> = {
+            let recent = self.recent.lock().expect("no holder of this lock panics");
+            recent.iter().map(|(_, tally)| tally.clone()).collect()
+        };
+        recent.iter().for_each(|tally| tally.tell_again());
     }
 
     pub fn ping(&self, ping: LanePing, now: Instant) {
@@ -149,10 +173,6 @@ impl Lane {
         let was_in_sync = inner.state.is_in_sync();
         let released = inner.state.up_ack(number)?;
         Some((released, !was_in_sync && inner.state.is_in_sync()))
-    }
-
-    pub fn life(&self) -> u64 {
-        self.inner().state.life()
     }
 
     pub fn arrival(&self, number: u64) -> Arrival {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`acceptor`], [`shard`], [`wire`] | sockets: each belongs to one thread, from its first byte to its last |
 //! | [`ports`] | what passes between those threads and the rest |
+//! | [`tally`] | what became of each message |
 //! | [`hub`] | the node's view: sessions, users, rooms, interest |
 //! | [`lane`] | push-managers: pushes down, interest and outcomes up |
 //! | [`report`] | one stream of reports to a controller |
@@ -22,6 +23,7 @@ mod report;
 mod rpc;
 mod running;
 pub mod shard;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 pub mod wire;

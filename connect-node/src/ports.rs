@@ -5,17 +5,13 @@
 //! never waits); the hub answers through the shard's bounded mailbox ([`ToShard`], sent with `.await`, never while a
 //! lock is held).
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use roomcast_types::{ClientId, Fault, RoomId, SessionId, UserId};
+use roomcast_types::{Class, ClientId, Fault, MessageId, RoomId, SessionId, UserId};
 use tokio::{sync::mpsc, time::Instant};
+
+use crate::tally::Tally;
 
 /// Commands that wait for one shard at most; a sender waits for a place.
 pub const MAILBOX_CAPACITY: usize = 4096;
@@ -166,10 +162,27 @@ pub struct Delivery {
     pub frame: Bytes,
     /// Whom it reaches on this shard.
     pub target: DeliveryTarget,
+    /// What it is, and how it is treated.
+    pub traits: Traits,
     /// Users that are counted as FILTERED instead.
     pub exclude: Option<Arc<HashSet<UserId>>>,
-    /// Takes this shard's counts, once, at the end of the walk.
+    /// Takes this shard's counts at the end of the walk, and what changes of them later.
     pub tally: Arc<Tally>,
+}
+
+/// What a message is, and how it is treated in front of a slow reader.
+#[derive(Debug, Clone)]
+pub struct Traits {
+    /// Which message.
+    pub message_id: MessageId,
+    /// See [`Class`].
+    pub class: Class,
+    /// When its time to live ends; `None`: never.
+    pub expires_at: Option<Instant>,
+    /// LATEST: what it replaces. Names the target, too, so that equal keys of two rooms differ.
+    pub key: Option<Arc<str>>,
+    /// Clients acknowledge it.
+    pub wants_ack: bool,
 }
 
 /// Whom a delivery reaches.
@@ -181,112 +194,6 @@ pub enum DeliveryTarget {
     Sessions(Vec<(SessionKey, u32)>),
     /// Every session that had its welcome.
     All,
-}
-
-/// What became of a target when the shard tried it once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TargetOutcome {
-    /// The kernel took the last byte.
-    Written,
-    /// Behind unread bytes.
-    Pending,
-    /// Excluded by the push.
-    Filtered,
-    /// Did not fit; the session is being closed with 4002.
-    DroppedSlow,
-    /// The session was closing or gone.
-    Closed,
-}
-
-/// Counts of one walk, or their sum over shards.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// See [`TargetOutcome::Written`].
-    pub written: u64,
-    /// See [`TargetOutcome::Pending`].
-    pub pending: u64,
-    /// See [`TargetOutcome::Filtered`].
-    pub filtered: u64,
-    /// See [`TargetOutcome::DroppedSlow`].
-    pub dropped_slow: u64,
-    /// See [`TargetOutcome::Closed`].
-    pub closed: u64,
-    /// For [`DeliveryTarget::Sessions`] only: one entry a session, in no order.
-    pub sessions: Vec<(u32, SessionId, TargetOutcome)>,
-}
-
-impl Counts {
-    /// Targets of the walk.
-    pub fn targets(&self) -> u64 {
-        self.written + self.pending + self.filtered + self.dropped_slow + self.closed
-    }
-
-    /// Counts one target.
-    pub fn add(&mut self, outcome: TargetOutcome) {
-        match outcome {
-            TargetOutcome::Written => self.written += 1,
-            TargetOutcome::Pending => self.pending += 1,
-            TargetOutcome::Filtered => self.filtered += 1,
-            TargetOutcome::DroppedSlow => self.dropped_slow += 1,
-            TargetOutcome::Closed => self.closed += 1,
-        }
-    }
-
-    fn merge(&mut self, other: Counts) {
-        self.written += other.written;
-        self.pending += other.pending;
-        self.filtered += other.filtered;
-        self.dropped_slow += other.dropped_slow;
-        self.closed += other.closed;
-        self.sessions.extend(other.sessions);
-    }
-}
-
-/// Sums the counts of the shards that one message goes to; the last report completes it.
-pub struct Tally {
-    remaining: AtomicU32,
-    sum: Mutex<Counts>,
-    complete: Mutex<Option<Complete>>,
-}
-
-type Complete = Box<dyn FnOnce(Counts) + Send>;
-
-impl Tally {
-    /// Expects `shards` reports; with 0 it completes at once. `complete` runs on the thread of the last report and
-    /// must not block.
-    pub fn new(shards: u32, complete: impl FnOnce(Counts) + Send + 'static) -> Arc<Self> {
-        let tally = Self {
-            remaining: AtomicU32::new(shards),
-            sum: Mutex::default(),
-            complete: Mutex::new(Some(Box::new(complete))),
-        };
-        if shards == 0 {
-            tally.finish();
-        }
-        Arc::new(tally)
-    }
-
-    /// Takes the counts of one shard; each shard reports once.
-    pub fn report(&self, counts: Counts) {
-        self.sum.lock().expect("no holder of this lock panics").merge(counts);
-        if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.finish();
-        }
-    }
-
-    fn finish(&self) {
-        let complete = self.complete.lock().expect("no holder of this lock panics").take();
-        let sum = std::mem::take(&mut *self.sum.lock().expect("no holder of this lock panics"));
-        if let Some(complete) = complete {
-            complete(sum);
-        }
-    }
-}
-
-impl std::fmt::Debug for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tally").field("remaining", &self.remaining).finish_non_exhaustive()
-    }
 }
 
 /// The mailboxes of all shards, by index.

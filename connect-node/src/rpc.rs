@@ -28,8 +28,6 @@ struct Service(Arc<Core>);
 
 #[tonic::async_trait]
 impl ConnectNodeService for Service {
-    type LaneStream = Up;
-
     async fn lane(&self, request: Request<Streaming<LaneDown>>) -> Result<Response<Up>, Status> {
         stream::open(self.0.clone(), request.into_inner()).await.map(Response::new)
     }

@@ -11,6 +11,7 @@
 
 mod batch;
 mod config;
+mod entry;
 mod flow;
 mod frames;
 mod limits;
@@ -19,10 +20,12 @@ mod metrics;
 mod out;
 mod query;
 mod rooms;
+mod sending;
 mod session;
 mod state;
 mod thread;
 mod timers;
+mod unacked;
 pub(crate) mod upgrade;
 mod walk;
 mod websocket;

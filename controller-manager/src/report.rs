@@ -11,5 +11,5 @@ mod streams;
 mod watermarks;
 
 pub(crate) use apply::drop_session;
-pub(crate) use opening::{Replies, open};
+pub(crate) use opening::open;
 pub(crate) use streams::Streams;

@@ -14,7 +14,7 @@ use roomcast_proto::{
 };
 use roomcast_types::Fault;
 use tokio::time::{Instant, timeout};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use crate::{controller::Controller, error::retry_after, report};
 
@@ -59,8 +59,6 @@ impl Rpc {
 
 #[tonic::async_trait]
 impl ControllerService for Rpc {
-    type ReportStream = report::Replies;
-
     async fn get_room_stats(
         &self,
         request: Request<GetRoomStatsRequest>,
@@ -143,7 +141,7 @@ impl ControllerService for Rpc {
     async fn report(
         &self,
         request: Request<Streaming<NodeReport>>,
-    ) -> Result<Response<report::Replies>, Status> {
-        Ok(Response::new(report::open(&self.0, request.into_inner())))
+    ) -> Result<Response<BoxStream<ControllerReply>>, Status> {
+        Ok(Response::new(Box::pin(report::open(&self.0, request.into_inner()))))
     }
 }

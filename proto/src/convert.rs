@@ -1,8 +1,8 @@
-//! Between the room card of the wire and the one of `types`.
+//! Between the words of the wire and those of `types`.
 
-use roomcast_types::{Fault, InvalidId, Membership, RoomCard, RoomId, RoomState};
+use roomcast_types::{Class, Fault, InvalidId, Membership, RoomCard, RoomId, RoomState};
 
-use crate::pubsub::{self, room_card};
+use crate::pubsub::{self, content, room_card};
 
 impl From<Membership> for room_card::Membership {
     fn from(membership: Membership) -> Self {
@@ -53,6 +53,33 @@ impl TryFrom<&pubsub::RoomCard> for RoomCard {
             membership: card.membership().into(),
             max_users: card.max_users,
         })
+    }
+}
+
+impl From<Class> for content::Class {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Ordered => Self::Ordered,
+            Class::Expiring => Self::Expiring,
+            Class::Latest => Self::Latest,
+            Class::Critical => Self::Critical,
+        }
+    }
+}
+
+/// The class of a message: the one that was asked for, or that of its type.
+pub fn class(asked: content::Class, content_type: content::Type) -> Class {
+    match asked {
+        content::Class::Ordered => Class::Ordered,
+        content::Class::Expiring => Class::Expiring,
+        content::Class::Latest => Class::Latest,
+        content::Class::Critical => Class::Critical,
+        content::Class::ByType => match content_type {
+            content::Type::Text | content::Type::Translation => Class::Ordered,
+            content::Type::Audio => Class::Expiring,
+            content::Type::State => Class::Latest,
+            content::Type::System => Class::Critical,
+        },
     }
 }
 

@@ -3,11 +3,11 @@
 //! Pushes read the stance without a lock and put messages into the queue under a short one. [`link`] is the task that
 //! dials, reads and gives up; [`downstream`] is what HTTP/2 pulls messages from when the connection has room.
 
-mod awaiting;
 mod dial;
 mod downstream;
 mod interest;
 mod link;
+mod open;
 mod outbox;
 mod outgoing;
 
@@ -20,7 +20,7 @@ use std::{
 };
 
 use roomcast_proto::pubsub::DownItem;
-use roomcast_types::{Incarnation, NodeId};
+use roomcast_types::{Incarnation, MessageId, NodeId};
 use tokio::sync::watch;
 
 pub use downstream::Downstream;
@@ -126,11 +126,13 @@ pub struct Context {
 pub struct Parcel {
     /// Shared by all lanes where it is the same for all of them.
     pub item: Arc<DownItem>,
-    /// Where the node's outcome goes.
-    pub ticket: Option<Ticket>,
+    /// The message, and where the node's outcomes of it go.
+    pub ticket: Option<(MessageId, Ticket)>,
     /// Whether the node was trusted when this was accepted. If it was not, the node may have been replaced already,
     /// by one that holds targets: then this is meant for that one, too.
     pub was_trusted: bool,
+    /// When its time to live ends, if it has one.
+    pub expires_us: Option<u64>,
 }
 
 /// One lane. Shared by the pushes and its task.
@@ -209,8 +211,8 @@ impl Lane {
         }
     }
 
-    /// Puts a message into the queue; it comes back with the reason when it cannot.
-    pub fn send(&self, parcel: Parcel, bytes: usize) -> Result<(), (Parcel, Refusal)> {
+    /// Puts a message into the queue.
+    pub fn send(&self, parcel: Parcel, bytes: usize) -> Result<(), Refusal> {
         let now_us = self.context.clock.now_us();
         let mut outgoing = self.lock();
         let queued = outgoing.push(parcel, bytes, now_us);

@@ -33,8 +33,18 @@ impl Kind {
 }
 
 /// The words of receipts: final outcomes, and what has none yet.
-pub const OUTCOMES: [&str; 7] =
-    ["WRITTEN", "FILTERED", "DROPPED_SLOW", "CLOSED", "NODE_LOST", "OFFLINE", "PENDING"];
+pub const OUTCOMES: [&str; 10] = [
+    "WRITTEN",
+    "ACKED",
+    "EXPIRED",
+    "SUPERSEDED",
+    "FILTERED",
+    "DROPPED_SLOW",
+    "CLOSED",
+    "NODE_LOST",
+    "OFFLINE",
+    "PENDING",
+];
 
 /// What a controller said of a room.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +83,7 @@ pub struct Metrics {
     pub queue: QueueMetrics,
     pub controllers_passed_over: Gauge,
     pub give_ups: Counter,
+    pub outcomes_late: Counter,
     pub refusals: Counter,
     pub blind_sends: Counter,
     pub trust_lost: Counter,
@@ -98,6 +109,7 @@ impl Metrics {
                 resends: counter!("pubsub_push_lane_resends_total"),
             },
             controllers_passed_over: gauge!("pubsub_push_controllers_passed_over"),
+            outcomes_late: counter!("pubsub_outcomes_late_total"),
             give_ups: counter!("pubsub_push_lane_give_ups_total"),
             refusals: counter!("pubsub_push_lane_queue_full_total"),
             blind_sends: counter!("pubsub_push_blind_sends_total"),
@@ -166,6 +178,10 @@ fn describe() {
     describe_gauge!("pubsub_push_lane_queue_messages", "Messages that nodes have not acknowledged.");
     describe_gauge!("pubsub_push_lane_queue_bytes", "Bytes of those messages.");
     describe_counter!("pubsub_push_lane_resends_total", "Messages sent again after a lane broke.");
+    describe_counter!(
+        "pubsub_outcomes_late_total",
+        "Outcomes of nodes that came after their push was given up there, or forgotten."
+    );
     describe_counter!("pubsub_push_lane_give_ups_total", "Messages given up at push_manager.lane_deadline.");
     describe_counter!(
         "pubsub_push_lane_queue_full_total",

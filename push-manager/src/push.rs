@@ -2,8 +2,10 @@
 
 mod plan;
 mod receipt;
+mod receipts;
+mod record;
 mod request;
-mod tally;
+mod watch;
 
 use std::{
     sync::{
@@ -13,26 +15,26 @@ use std::{
     time::Duration,
 };
 
+use futures_util::Stream;
 use opentelemetry::trace::SpanKind;
 use roomcast_proto::pubsub::{
-    self, AllTarget, Deliver, DownItem, PushReply, UserTargets, deliver, down_item,
+    self, AllTarget, Deliver, DownItem, PushReply, UserTargets, WatchPushReply, WatchPushRequest, content,
+    deliver, down_item,
 };
 use roomcast_runtime::{Span, Tracing};
-use roomcast_types::{Fault, Incarnation, MessageId, RoomCard, RoomId, UserId, unix_millis};
+use roomcast_types::{Fault, Incarnation, MessageId, RoomCard, RoomId, unix_millis};
 use tokio::time::Instant;
 
-pub use request::{Push, Target};
-use tally::Tally;
-pub use tally::{Ticket, Verdict};
+pub use receipts::Receipts;
+use record::Record;
+pub use record::{Taken, Ticket};
+pub use request::{Level, Push, Target};
 
 use crate::{
     cards::{Cards, Standing},
     fleet::Fleet,
     lane::{Context, Parcel, Refusal},
-    push::{
-        plan::{Leg, Plan},
-        receipt::Heard,
-    },
+    push::plan::{Leg, Plan},
 };
 
 /// The reply leaves this long before the caller's own deadline.
@@ -55,6 +57,7 @@ pub struct Pusher {
     fleet: Arc<Fleet>,
     cards: Arc<Cards>,
     tracing: Tracing,
+    receipts: Arc<Receipts>,
     wait: Duration,
     /// Starts at random, so that ids of two lives do not meet.
     counter: AtomicU64,
@@ -67,6 +70,8 @@ struct Message {
     message_id: MessageId,
     timestamp_ms: i64,
     push: Push,
+    /// When its time to live ends.
+    expires_us: Option<u64>,
 }
 
 impl Pusher {
@@ -76,6 +81,7 @@ impl Pusher {
         fleet: Arc<Fleet>,
         cards: Arc<Cards>,
         tracing: Tracing,
+        receipts: Arc<Receipts>,
         wait: Duration,
     ) -> Self {
         Self {
@@ -83,6 +89,7 @@ impl Pusher {
             fleet,
             cards,
             tracing,
+            receipts,
             wait,
             counter: AtomicU64::new(rand::random()),
             is_open: AtomicBool::new(false),
@@ -141,10 +148,13 @@ impl Pusher {
             let message = "this push-manager is starting or stopping; try again or ask another one";
             return Err(Fault::unavailable(message, Duration::from_millis(500)));
         }
-        let mut wait_until = Instant::now() + self.wait;
+        let accepted = Instant::now();
+        let options = &push.options;
+        let mut wait_until = accepted + options.wait.unwrap_or(self.wait);
         if let Some(deadline) = deadline {
             wait_until = wait_until.min(deadline.checked_sub(BEFORE_DEADLINE).unwrap_or(deadline));
         }
+        let expires_us = options.ttl.map(|ttl| self.context.clock.at(accepted + ttl));
         self.fleet.vouch().await;
         let plan = self.plan(&push.target).await?;
         let id = MessageId::new(
@@ -152,15 +162,15 @@ impl Pusher {
             self.context.incarnation,
             self.counter.fetch_add(1, Ordering::Relaxed),
         );
-        let message = Message { message_id: id, timestamp_ms: unix_millis(), push };
+        let level = options.level;
+        let record = Record::new(id, push.target.clone(), options.wants_ack, &plan);
+        let message = Message { message_id: id, timestamp_ms: unix_millis(), push, expires_us };
         describe(span, &message, &plan);
-        let awaited = plan.legs.iter().filter(|leg| leg.is_awaited).count();
-        let tally = Tally::new(plan.legs.len(), awaited);
-        let (unreachable, spans) = self.send(&message, &plan, &tally, span);
-        tally.wait(wait_until).await;
+        self.receipts.add(record.clone());
+        let spans = self.send(&message, &plan, &record, span);
+        record.wait(level, wait_until).await;
         drop(spans);
-        let heard = Heard { verdicts: tally.take(), unreachable };
-        let receipt = receipt::compose(&plan, &heard, message.push.users());
+        let receipt = receipt::compose(&record, &record.state(), level);
         for (outcome, count) in &receipt.outcomes {
             self.context.metrics.targets(outcome, *count);
         }
@@ -198,9 +208,8 @@ impl Pusher {
         }
     }
 
-    /// Puts the message on the lanes of the plan. Returns how many nodes turned out to be out of reach, and the spans
-    /// of the lanes, which last as long as the push.
-    fn send(&self, message: &Message, plan: &Plan, tally: &Arc<Tally>, span: &Span) -> (u32, Vec<Span>) {
+    /// Puts the message on the lanes of the plan. Returns the spans of the lanes, which last as long as the push.
+    fn send(&self, message: &Message, plan: &Plan, record: &Arc<Record>, span: &Span) -> Vec<Span> {
         let traceparent = span.traceparent();
         let mut spans = Vec::new();
         let mut shared: Option<Arc<DownItem>> = None;
@@ -227,12 +236,14 @@ impl Pusher {
             if !leg.is_trusted {
                 self.context.metrics.blind_sends.increment(1);
             }
-            let ticket = Some(tally.ticket(slot, leg.is_awaited));
-            let parcel = Parcel { item, ticket, was_trusted: leg.is_trusted };
-            if let Err((parcel, refusal)) = lane.send(parcel, message.bytes(leg)) {
-                if let Some(ticket) = parcel.ticket {
-                    ticket.settle(Verdict::Lost);
-                }
+            let parcel = Parcel {
+                item,
+                ticket: Some((message.message_id, record.ticket(slot))),
+                was_trusted: leg.is_trusted,
+                expires_us: message.expires_us,
+            };
+            if let Err(refusal) = lane.send(parcel, message.bytes(leg)) {
+                record.ticket(slot).lost();
                 match refusal {
                     Refusal::Full => self.context.metrics.refusals.increment(1),
                     Refusal::Dead => {}
@@ -241,7 +252,8 @@ impl Pusher {
                 unreachable += u32::from(refusal == Refusal::Dead || !leg.is_trusted);
             }
         }
-        (unreachable, spans)
+        record.add_unreachable(unreachable);
+        spans
     }
 
     /// A controller says that a room changed: remembers the card and passes it on to the nodes that may hold members.
@@ -253,13 +265,22 @@ impl Pusher {
             Arc::new(DownItem { item: Some(down_item::Item::RoomChanged(pubsub::RoomCard::from(card))) });
         let plan = Plan::room(self.fleet.lanes(), &self.context, &card.room_id);
         for leg in &plan.legs {
-            let parcel = Parcel { item: item.clone(), ticket: None, was_trusted: leg.is_trusted };
+            let parcel =
+                Parcel { item: item.clone(), ticket: None, was_trusted: leg.is_trusted, expires_us: None };
             let bytes = MESSAGE_BYTES + card.room_id.as_str().len();
             if plan.lanes[leg.lane].send(parcel, bytes).is_err() {
                 let node = plan.lanes[leg.lane].node_id();
                 tracing::warn!(%node, room = %card.room_id, "a node was not told of a changed room");
             }
         }
+    }
+
+    /// The receipt of a recent push as it grows.
+    pub fn watch(
+        &self,
+        request: &WatchPushRequest,
+    ) -> Result<impl Stream<Item = WatchPushReply> + use<>, Fault> {
+        watch::watch(&self.receipts, request)
     }
 
     /// This life of ours.
@@ -284,8 +305,13 @@ impl Message {
                 target: Some(target),
                 content: Some(self.push.content.clone()),
                 timestamp_ms: self.timestamp_ms,
-                exclude_user_ids: self.push.exclude_user_ids.clone(),
+                exclude_user_ids: self.push.options.exclude_user_ids.clone(),
                 traceparent,
+                class: content::Class::from(self.push.options.class).into(),
+                // Filled in when it leaves: what is left then.
+                ttl_ms: self.expires_us.map(|_| 0),
+                key: self.push.options.key.clone(),
+                ack: self.push.options.wants_ack,
             })),
         }
     }
@@ -296,8 +322,8 @@ impl Message {
             Target::Room(room_id) => room_id.as_str().len(),
             Target::All => 0,
         };
-        let excluded: usize = self.push.exclude_user_ids.iter().map(String::len).sum();
-        MESSAGE_BYTES + self.push.content.data.len() + users + excluded
+        let excluded: usize = self.push.options.exclude_user_ids.iter().map(String::len).sum();
+        MESSAGE_BYTES + self.push.content.data.len() + self.push.options.key.len() + users + excluded
     }
 }
 
@@ -319,14 +345,5 @@ struct UnderWay<'a>(&'a AtomicUsize);
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Push {
-    fn users(&self) -> &[UserId] {
-        match &self.target {
-            Target::Users(users) => users,
-            Target::Room(_) | Target::All => &[],
-        }
     }
 }

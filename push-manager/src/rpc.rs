@@ -2,16 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
 use roomcast_proto::{
     pubsub::{
         BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest,
-        RoomChangedReply, RoomChangedRequest, push_manager_service_server::PushManagerService,
+        RoomChangedReply, RoomChangedRequest, WatchPushReply, WatchPushRequest,
+        push_manager_service_server::PushManagerService,
     },
     status,
 };
 use roomcast_types::{Fault, RoomCard};
 use tokio::time::Instant;
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
 
 use crate::{
     metrics::Kind,
@@ -68,6 +70,14 @@ impl PushManagerService for Rpc {
         let call = call(request.metadata());
         let BroadcastRequest { content, options } = request.into_inner();
         self.push(Push::to_all(content, options, self.push_bytes_max), Kind::All, call).await
+    }
+
+    async fn watch_push(
+        &self,
+        request: Request<WatchPushRequest>,
+    ) -> Result<Response<BoxStream<WatchPushReply>>, Status> {
+        let replies = self.pusher.watch(&request.into_inner()).map_err(|fault| status(&fault))?;
+        Ok(Response::new(Box::pin(replies.map(Ok))))
     }
 
     async fn room_changed(

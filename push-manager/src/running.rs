@@ -22,7 +22,7 @@ use crate::{
     json::{self, Api},
     lane::{Bounds, Context},
     metrics::Metrics,
-    push::Pusher,
+    push::{Pusher, Receipts},
     routes::Routes,
     rpc::Rpc,
 };
@@ -108,8 +108,10 @@ impl Starting {
         let room = &config.room;
         let cards = Cards::new(controllers.clone(), context.clone(), room.cache_ttl, room.deleted_ttl);
         let tracing = front.telemetry.tracing().clone();
+        let receipts = Arc::new(Receipts::new(own.receipt_ttl, own.receipt_bytes.as_usize()));
+        let cards = Arc::new(cards);
         let pusher =
-            Arc::new(Pusher::new(context.clone(), fleet.clone(), Arc::new(cards), tracing, own.wait));
+            Arc::new(Pusher::new(context.clone(), fleet.clone(), cards, tracing, receipts, own.wait));
         front.serve(router(&config, &pusher, &controllers));
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());

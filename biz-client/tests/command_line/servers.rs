@@ -8,7 +8,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use roomcast_proto::pubsub::{
     self, BroadcastRequest, GetRoomInfoRequest, PushReply, PushToRoomRequest, PushToUserRequest,
-    PushToUsersRequest, RoomChangedReply, RoomChangedRequest, RoomInfo,
+    PushToUsersRequest, RoomInfo,
     controller_service_server::{ControllerService, ControllerServiceServer},
     push_manager_service_server::{PushManagerService, PushManagerServiceServer},
 };
@@ -108,16 +108,6 @@ impl PushManagerService for PushManager {
         let request = request.into_inner();
         self.answer("all".into(), request.content, request.options)
     }
-    async fn room_changed(
-        &self,
-        _: Request<RoomChangedRequest>,
-    ) -> Result<Response<RoomChangedReply>, Status> {
-        Err(unasked())
-    }
-}
-
-fn unasked() -> Status {
-    Status::internal("not part of these tests")
 }
 
 type InfoAnswer = dyn Fn(&GetRoomInfoRequest) -> Result<RoomInfo, Fault> + Send + Sync;
@@ -146,46 +136,14 @@ impl Drop for Controllers {
     }
 }
 
-macro_rules! unasked {
-    ($($name:ident($request:ident) -> $reply:ident;)*) => {
-        #[tonic::async_trait]
-        impl ControllerService for Controller {
-            type ReportStream = tokio_stream::Empty<Result<pubsub::ControllerReply, Status>>;
-            async fn get_room_info(
-                &self,
-                request: Request<GetRoomInfoRequest>,
-            ) -> Result<Response<RoomInfo>, Status> {
-                (self.0)(request.get_ref()).map(Response::new).map_err(|fault| roomcast_proto::status(&fault))
-            }
-            async fn report(
-                &self,
-                _: Request<tonic::Streaming<pubsub::NodeReport>>,
-            ) -> Result<Response<Self::ReportStream>, Status> {
-                Err(unasked())
-            }
-            $(async fn $name(
-                &self,
-                _: Request<pubsub::$request>,
-            ) -> Result<Response<pubsub::$reply>, Status> {
-                Err(unasked())
-            })*
-        }
-    };
-}
-
-unasked! {
-    get_room_stats(GetRoomStatsRequest) -> RoomStats;
-    list_rooms(ListRoomsRequest) -> ListRoomsReply;
-    create_room(CreateRoomRequest) -> RoomCard;
-    update_room(UpdateRoomRequest) -> RoomCard;
-    delete_room(DeleteRoomRequest) -> DeleteRoomReply;
-    join_room(JoinRoomRequest) -> JoinRoomReply;
-    leave_room(LeaveRoomRequest) -> LeaveRoomReply;
-    get_user_node(GetUserNodeRequest) -> UserNode;
-    list_sessions(ListSessionsRequest) -> ListSessionsReply;
-    list_nodes(ListNodesRequest) -> ListNodesReply;
-    select_connect_node(SelectConnectNodeRequest) -> SelectConnectNodeReply;
-    kick_user(KickUserRequest) -> KickUserReply;
+#[tonic::async_trait]
+impl ControllerService for Controller {
+    async fn get_room_info(
+        &self,
+        request: Request<GetRoomInfoRequest>,
+    ) -> Result<Response<RoomInfo>, Status> {
+        (self.0)(request.get_ref()).map(Response::new).map_err(|fault| roomcast_proto::status(&fault))
+    }
 }
 
 /// A node that welcomes one client and says these frames; gives its address.

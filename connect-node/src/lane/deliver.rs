@@ -1,10 +1,18 @@
-//! Hands one message to the shards that have targets, and puts the sum of their counts on the lane.
+//! Hands one message to the shards that have targets, and puts what becomes of it on the lane.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use opentelemetry::trace::SpanKind;
-use roomcast_proto::pubsub::{Deliver, Outcome, SessionOutcome, session_outcome, up_item::Item};
+use roomcast_proto::{
+    convert,
+    pubsub::{self, Deliver, Outcome, SessionOutcome, session_outcome, up_item::Item},
+};
 use roomcast_runtime::Span;
+use roomcast_types::{Class, MessageId};
+use tokio::time::Instant;
 
 use super::Lane;
 use crate::{
@@ -12,34 +20,70 @@ use crate::{
         Core,
         target::{Kind, excluded},
     },
-    ports::{Counts, Delivery, DeliveryTarget, Tally, TargetOutcome, ToShard},
+    ports::{Delivery, DeliveryTarget, ToShard, Traits},
+    tally::{Counts, Hops, Tally, TargetOutcome},
     wire,
 };
 
 /// Returns when every shard's mailbox took its part: a full mailbox holds the lane back.
-pub async fn deliver(hub: &Arc<Core>, lane: &Arc<Lane>, number: u64, mut message: Deliver) {
-    let mut span = start_span(hub, &mut message);
+pub async fn deliver(hub: &Arc<Core>, lane: &Arc<Lane>, mut message: Deliver) {
+    let now = Instant::now();
+    let Some(message_id) = MessageId::parse(&message.message_id) else {
+        return tracing::warn!(manager_id = %lane.manager_id, "a lane brought a message without an id");
+    };
+    let span = start_span(hub, &mut message);
     let (kind, targets) = hub.state().targets(&message, hub.shards().len());
     hub.metrics.delivers(kind).increment(1);
-    span.set("pubsub.shards", targets.len() as i64);
     let exclude = excluded(&message);
     let frame = if targets.is_empty() { bytes::Bytes::new() } else { wire::push_frame(&message) };
-    let tally = {
-        let (lane, life, outcomes) = (lane.clone(), lane.life(), hub.metrics.outcomes.clone());
-        Tally::new(targets.len() as u32, move |counts| {
-            outcomes.increment(1);
-            end_span(span, &counts);
-            lane.push(life, Item::Outcome(outcome(number, counts)));
-        })
-    };
+    let traits = traits(message_id, &message, now);
+    let tally = tally(hub, lane, message_id, span, targets.len() as u32);
+    lane.remember(tally.clone(), now);
     for (shard, target) in targets {
         let closed = gone(&target);
-        let delivery =
-            Delivery { frame: frame.clone(), target, exclude: exclude.clone(), tally: tally.clone() };
+        let delivery = Delivery {
+            frame: frame.clone(),
+            target,
+            traits: traits.clone(),
+            exclude: exclude.clone(),
+            tally: tally.clone(),
+        };
         if !hub.shards().send(shard, ToShard::Deliver(delivery)).await {
             // The shard has ended, and its sessions with it.
-            tally.report(closed);
+            tally.report(closed, Hops::default());
         }
+    }
+}
+
+/// Puts the sum on the lane whenever it changed, as long as there is a lane.
+fn tally(hub: &Core, lane: &Arc<Lane>, message_id: MessageId, span: Span, shards: u32) -> Arc<Tally> {
+    let (lane, outcomes, mut span) = (Arc::downgrade(lane), hub.metrics.outcomes.clone(), Some(span));
+    Tally::new(message_id, shards, move |counts, hops| {
+        outcomes.increment(1);
+        if let Some(span) = span.take() {
+            end_span(span, shards, counts);
+        }
+        if let Some(lane) = Weak::upgrade(&lane) {
+            lane.push(Item::Outcome(outcome(message_id, counts, hops)));
+        }
+    })
+}
+
+fn traits(message_id: MessageId, message: &Deliver, now: Instant) -> Traits {
+    let content_type = message.content.as_ref().map(pubsub::Content::r#type).unwrap_or_default();
+    let class = convert::class(message.class(), content_type);
+    let target = match &message.target {
+        Some(pubsub::deliver::Target::RoomId(room)) => room,
+        // Ids have no control characters, so these name no room.
+        Some(pubsub::deliver::Target::Users(_)) => "\u{1}",
+        Some(pubsub::deliver::Target::All(_)) | None => "\u{2}",
+    };
+    Traits {
+        message_id,
+        class,
+        expires_at: message.ttl_ms.map(|left| now + Duration::from_millis(left.into())),
+        key: (class == Class::Latest).then(|| format!("{target}\u{0}{}", message.key).into()),
+        wants_ack: message.ack,
     }
 }
 
@@ -57,13 +101,15 @@ fn start_span(hub: &Core, message: &mut Deliver) -> Span {
     span
 }
 
-fn end_span(mut span: Span, counts: &Counts) {
+fn end_span(mut span: Span, shards: u32, counts: &Counts) {
     if span.is_recording() {
         for (key, count) in [
+            ("pubsub.shards", u64::from(shards)),
             ("pubsub.targets", counts.targets()),
             ("pubsub.written", counts.written),
             ("pubsub.pending", counts.pending),
             ("pubsub.filtered", counts.filtered),
+            ("pubsub.expired", counts.expired),
             ("pubsub.dropped_slow", counts.dropped_slow),
             ("pubsub.closed", counts.closed),
         ] {
@@ -80,27 +126,37 @@ fn gone(target: &DeliveryTarget) -> Counts {
     }
 }
 
-fn outcome(number: u64, counts: Counts) -> Outcome {
-    let session = |(user, session, outcome): (u32, roomcast_types::SessionId, TargetOutcome)| {
-        SessionOutcome { user, session_id: session.as_bytes().to_vec(), kind: session_kind(outcome).into() }
+fn outcome(message_id: MessageId, counts: &Counts, hops: Hops) -> Outcome {
+    let session = |(user, session, outcome): &(u32, roomcast_types::SessionId, TargetOutcome)| {
+        let kind = session_kind(*outcome).into();
+        SessionOutcome { user: *user, session_id: session.as_bytes().to_vec(), kind }
     };
+    let micros = |duration: Duration| u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
     Outcome {
-        number,
+        message_id: message_id.to_bytes().to_vec(),
         targets: counts.targets(),
         written: counts.written,
         pending: counts.pending,
         filtered: counts.filtered,
         dropped_slow: counts.dropped_slow,
         closed: counts.closed,
-        sessions: counts.sessions.into_iter().map(session).collect(),
+        acked: counts.acked,
+        expired: counts.expired,
+        superseded: counts.superseded,
+        sessions: counts.sessions.iter().map(session).collect(),
+        wait_us: micros(hops.wait),
+        walk_us: micros(hops.walk),
     }
 }
 
 fn session_kind(outcome: TargetOutcome) -> session_outcome::Kind {
     match outcome {
         TargetOutcome::Written => session_outcome::Kind::Written,
+        TargetOutcome::Acked => session_outcome::Kind::Acked,
         TargetOutcome::Pending => session_outcome::Kind::Pending,
         TargetOutcome::Filtered => session_outcome::Kind::Filtered,
+        TargetOutcome::Expired => session_outcome::Kind::Expired,
+        TargetOutcome::Superseded => session_outcome::Kind::Superseded,
         TargetOutcome::DroppedSlow => session_outcome::Kind::DroppedSlow,
         TargetOutcome::Closed => session_outcome::Kind::Closed,
     }

@@ -79,8 +79,6 @@ struct Awaited {
 /// See the module.
 pub struct LaneState {
     limits: Limits,
-    /// Grows when the numbers start at 1 again: an outcome of a message numbered before must not be sent.
-    life: u64,
     /// Whether anything happened since the numbers started at 1.
     is_used: bool,
     down_seen: u64,
@@ -105,7 +103,6 @@ impl LaneState {
     pub fn new(limits: Limits, now: Instant) -> Self {
         Self {
             limits,
-            life: 0,
             is_used: false,
             down_seen: 0,
             down_told: 0,
@@ -296,11 +293,6 @@ impl LaneState {
         self.down_seen
     }
 
-    /// Which numbering is in force.
-    pub fn life(&self) -> u64 {
-        self.life
-    }
-
     /// Whether the push-manager has acknowledged the snapshot of the current stream.
     pub fn is_in_sync(&self) -> bool {
         self.is_in_sync
@@ -329,7 +321,6 @@ impl LaneState {
 
     /// Forgets the numbers; announcements wait for the next snapshot, or their deadline.
     fn reset(&mut self) {
-        self.life += 1;
         self.queue.reset();
         self.pongs.clear();
         self.is_used = false;

@@ -36,6 +36,9 @@ pub async fn open(hub: Arc<Core>, mut down: Streaming<LaneDown>) -> Result<Up, S
     let Some(attached) = hub.attach(&lane, &seat, &hello) else {
         return Err(Status::aborted("a newer stream of this push-manager took the lane"));
     };
+    if attached.is_fresh {
+        lane.tell_again();
+    }
     hub.metrics.lane_resent.increment(lane.resending());
     tracing::info!(
         manager_id = %lane.manager_id, incarnation = %lane.incarnation, is_fresh = attached.is_fresh,
@@ -122,7 +125,7 @@ impl Reader {
                 return Err("the stream was ended or replaced".to_owned());
             }
             match self.lane.arrival(number) {
-                Arrival::Next => self.item(number, item).await,
+                Arrival::Next => self.item(item).await,
                 Arrival::Repeat => {}
                 Arrival::Gap => return Err(format!("item {number} came before those in front of it")),
             }
@@ -133,9 +136,9 @@ impl Reader {
         Ok(())
     }
 
-    async fn item(&self, number: u64, item: DownItem) {
+    async fn item(&self, item: DownItem) {
         match item.item {
-            Some(Item::Deliver(message)) => deliver(&self.hub, &self.lane, number, message).await,
+            Some(Item::Deliver(message)) => deliver(&self.hub, &self.lane, message).await,
             Some(Item::RoomChanged(card)) => self.room_changed(&card).await,
             // Of a later version of the protocol: its number counts.
             None => {}

@@ -1,25 +1,31 @@
 //! Messages on their walk: what each target gets of them, and what is counted.
 
-use std::{collections::HashSet, io::IoSlice, rc::Rc, sync::Arc, time::Instant};
+use std::{io::IoSlice, rc::Rc};
 
 use roomcast_types::UserId;
+use tokio::time::Instant;
 
 use super::{
+    entry::{Entry, Exclude},
     flow::Flow,
     out::Frame,
-    session::{SentEnd, Session},
+    sending::SentEnd,
+    session::Session,
+    timers::Millis,
 };
-use crate::ports::{Counts, SessionKey, Tally, TargetOutcome};
+use crate::{
+    ports::SessionKey,
+    tally::{Counts, Hops, TargetOutcome},
+};
 
 /// A message that waits for its walk.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) frame: Rc<Frame>,
-    pub(super) exclude: Exclude,
-    pub(super) tally: Arc<Tally>,
+    pub(super) entry: Rc<Entry>,
+    /// When it came to the shard.
+    pub(super) came: Instant,
 }
-
-pub(super) type Exclude = Option<Arc<HashSet<UserId>>>;
 
 /// A walk through a room, or through all sessions, with messages that all its targets get together.
 #[derive(Debug)]
@@ -33,9 +39,11 @@ pub(super) struct Walk {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) frames: Vec<Rc<Frame>>,
-    excludes: Vec<Exclude>,
-    has_excludes: bool,
-    tallies: Vec<Arc<Tally>>,
+    /// Of the frames, in their order, with when they came to the shard.
+    entries: Vec<(Rc<Entry>, Instant)>,
+    /// Some targets do not get some of them: excluded, or expired before the walk.
+    has_exceptions: bool,
+    wants_acks: bool,
     counts: Vec<Counts>,
     /// Targets that got every message written at once: part of each message's counts at the end.
     all_written: u64,
@@ -52,27 +60,26 @@ pub(super) struct ListWalk {
 }
 
 impl Walk {
-    pub(super) fn new(messages: Vec<Message>) -> Self {
+    pub(super) fn new(messages: Vec<Message>, now: Millis) -> Self {
         let counts = vec![Counts::default(); messages.len()];
-        let has_excludes = messages.iter().any(|message| message.exclude.is_some());
-        let mut batch =
-            Batch { frames: vec![], excludes: vec![], has_excludes, tallies: vec![], counts, all_written: 0 };
-        for Message { frame, exclude, tally } in messages {
-            batch.frames.push(frame);
-            batch.excludes.push(exclude);
-            batch.tallies.push(tally);
-        }
+        let is_exceptional = |entry: &Entry| entry.exclude.is_some() || entry.is_expired(now);
+        let has_exceptions = messages.iter().any(|message| is_exceptional(&message.entry));
+        let wants_acks = messages.iter().any(|message| message.entry.traits.wants_ack);
+        let (frames, entries) =
+            messages.into_iter().map(|message| (message.frame, (message.entry, message.came))).unzip();
+        let batch = Batch { frames, entries, has_exceptions, wants_acks, counts, all_written: 0 };
         Self { batch, next: 0, began: Instant::now() }
     }
 }
 
 impl Batch {
-    /// The sums, each with whom it is for.
-    pub(super) fn into_counts(self) -> impl Iterator<Item = (Arc<Tally>, Counts)> {
+    /// The sums, each with its message and the times of a walk that began then and ends now.
+    pub(super) fn into_counts(self, began: Instant) -> impl Iterator<Item = (Rc<Entry>, Counts, Hops)> {
         let all_written = self.all_written;
-        self.tallies.into_iter().zip(self.counts).map(move |(tally, mut counts)| {
+        let walk = began.elapsed();
+        self.entries.into_iter().zip(self.counts).map(move |((entry, came), mut counts)| {
             counts.written += all_written;
-            (tally, counts)
+            (entry, counts, Hops { wait: began.saturating_duration_since(came), walk })
         })
     }
 }
@@ -86,10 +93,13 @@ pub(super) fn deliver(
     slices: &[IoSlice<'_>],
     flow: &mut Flow,
 ) -> SentEnd {
-    if batch.has_excludes && batch.excludes.iter().any(|exclude| is_excluded(exclude, &session.user_id)) {
+    if batch.has_exceptions {
         return deliver_some(session, slot, batch, frames, flow);
     }
     let sent = session.send(frames, slices, slot, flow);
+    if batch.wants_acks {
+        session.expect_acks(&frames[..sent.written]);
+    }
     if sent.written == frames.len() {
         batch.all_written += 1;
         return SentEnd::Complete;
@@ -100,7 +110,7 @@ pub(super) fn deliver(
     sent.end
 }
 
-/// As [`deliver`], for a session that some of the messages leave out.
+/// As [`deliver`], where some of the messages may not be for this session.
 fn deliver_some(
     session: &mut Session,
     slot: u32,
@@ -108,24 +118,36 @@ fn deliver_some(
     frames: &[Rc<Frame>],
     flow: &mut Flow,
 ) -> SentEnd {
-    let is_for = |index: &usize| !is_excluded(&batch.excludes[*index], &session.user_id);
-    let (wanted, excluded): (Vec<usize>, Vec<usize>) = (0..frames.len()).partition(is_for);
-    for index in excluded {
-        batch.counts[index].add(TargetOutcome::Filtered);
+    let mut wanted = Vec::with_capacity(frames.len());
+    for (index, (entry, _)) in batch.entries.iter().enumerate() {
+        match exception(entry, &session.user_id, flow.now) {
+            Some(outcome) => batch.counts[index].add(outcome),
+            None => wanted.push(index),
+        }
     }
     let frames: Vec<_> = wanted.iter().map(|index| frames[*index].clone()).collect();
     if frames.is_empty() {
         return SentEnd::Complete;
     }
-    let slices: Vec<_> = frames.iter().map(|frame| IoSlice::new(&frame.0)).collect();
+    let slices: Vec<_> = frames.iter().map(|frame| IoSlice::new(&frame.bytes)).collect();
     let sent = session.send(&frames, &slices, slot, flow);
+    if batch.wants_acks {
+        session.expect_acks(&frames[..sent.written]);
+    }
     for (order, index) in wanted.into_iter().enumerate() {
         batch.counts[index].add(sent.outcome(order));
     }
     sent.end
 }
 
-/// Whether a message leaves a user out.
-pub(super) fn is_excluded(exclude: &Exclude, user: &UserId) -> bool {
+/// What becomes of a message for a user that does not get it.
+pub(super) fn exception(entry: &Entry, user: &UserId, now: Millis) -> Option<TargetOutcome> {
+    if is_excluded(&entry.exclude, user) {
+        return Some(TargetOutcome::Filtered);
+    }
+    entry.is_expired(now).then_some(TargetOutcome::Expired)
+}
+
+fn is_excluded(exclude: &Exclude, user: &UserId) -> bool {
     exclude.as_ref().is_some_and(|users| users.contains(user))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     config::Config,
+    entry::News,
     timers::{Clock, Millis, Wheel},
 };
 use crate::load::Load;
@@ -17,6 +18,8 @@ pub(super) struct Flow {
     /// Bytes the kernel took since the last report to the metrics, and in how many calls.
     pub(super) bytes_written: u64,
     pub(super) writes: u64,
+    /// Messages whose outcomes changed after their walk.
+    pub(super) news: News,
     clock: Clock,
     load: Arc<Load>,
     shard: u16,
@@ -34,6 +37,7 @@ impl Flow {
             now: 0,
             bytes_written: 0,
             writes: 0,
+            news: News::default(),
             clock: Clock::start(),
             load,
             shard,
@@ -49,6 +53,11 @@ impl Flow {
         self.now = self.clock.now();
         self.load.set_queued_bytes(self.shard, self.queued);
         self.queued_elsewhere = self.load.queued_bytes().saturating_sub(self.queued);
+    }
+
+    /// A moment on the shard's clock.
+    pub(super) fn at(&self, moment: tokio::time::Instant) -> Millis {
+        self.clock.at(moment)
     }
 
     /// Whether the process may hold that many more waiting bytes.

@@ -1,7 +1,7 @@
 //! What clients say: reading the socket, and acting on each frame.
 
 use bytes::Bytes;
-use roomcast_types::{Code, Fault, RoomId};
+use roomcast_types::{Code, Fault, MessageId, RoomId};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     ports::{CloseCode, SessionKey},
+    tally::TargetOutcome,
     wire::{self, BadFrame, ClientFrame},
 };
 
@@ -109,7 +110,10 @@ impl Shard {
                 counts.leave.increment(1);
                 self.leave(key, id, room);
             }
-            Ok(ClientFrame::Ack) => counts.ack.increment(1),
+            Ok(ClientFrame::Ack { message_ids }) => {
+                counts.ack.increment(1);
+                self.acked(key, &message_ids);
+            }
             Ok(ClientFrame::Ping { id }) => {
                 counts.ping.increment(1);
                 self.send(key, wire::pong_frame(id));
@@ -124,6 +128,20 @@ impl Shard {
                 self.bad_frame(key, &bad);
             }
         }
+    }
+
+    /// Counts what was written to this session, wants acknowledgement and was not acknowledged before.
+    fn acked(&mut self, key: SessionKey, message_ids: &[Option<MessageId>]) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let mut counted = 0;
+        for message_id in message_ids.iter().flatten() {
+            if let Some(entry) = session.unacked.take(*message_id) {
+                entry.settle(TargetOutcome::Acked, session.session_id, &mut self.flow.news);
+                counted += 1;
+            }
+        }
+        self.metrics.acks.counted.increment(counted);
+        self.metrics.acks.unknown.increment(message_ids.len() as u64 - counted);
     }
 
     fn bad_frame(&mut self, key: SessionKey, bad: &BadFrame) {

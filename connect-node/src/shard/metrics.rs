@@ -5,7 +5,7 @@ use metrics::{
     histogram,
 };
 
-use crate::ports::Counts;
+use crate::tally::Counts;
 
 /// Handles of the shard half. Make it once per node under the node's own recorder (`telemetry.register`).
 #[derive(Clone)]
@@ -15,6 +15,7 @@ pub struct ShardMetrics {
     pub(crate) refused: Refused,
     pub(super) closes: Closes,
     pub(super) frames_in: FramesIn,
+    pub(super) acks: Acks,
     pub(super) deliveries: Deliveries,
     pub(super) bytes_written: Counter,
     pub(super) writes: Counter,
@@ -65,12 +66,21 @@ pub(super) struct FramesIn {
     pub(super) limited: Counter,
 }
 
+/// Message ids in acknowledgements.
+#[derive(Clone)]
+pub(super) struct Acks {
+    pub(super) counted: Counter,
+    /// Never sent to the session, acknowledged before, or too long ago.
+    pub(super) unknown: Counter,
+}
+
 /// Targets of pushes, by what became of them when they were tried.
 #[derive(Clone)]
 pub(super) struct Deliveries {
     written: Counter,
     pending: Counter,
     filtered: Counter,
+    expired: Counter,
     dropped_slow: Counter,
     closed: Counter,
 }
@@ -80,6 +90,7 @@ impl Deliveries {
         self.written.increment(counts.written);
         self.pending.increment(counts.pending);
         self.filtered.increment(counts.filtered);
+        self.expired.increment(counts.expired);
         self.dropped_slow.increment(counts.dropped_slow);
         self.closed.increment(counts.closed);
     }
@@ -117,10 +128,15 @@ impl ShardMetrics {
                 bad: frames("bad"),
                 limited: frames("limited"),
             },
+            acks: Acks {
+                counted: counter!("pubsub_node_acks_total", "result" => "counted"),
+                unknown: counter!("pubsub_node_acks_total", "result" => "unknown"),
+            },
             deliveries: Deliveries {
                 written: deliveries("written"),
                 pending: deliveries("pending"),
                 filtered: deliveries("filtered"),
+                expired: deliveries("expired"),
                 dropped_slow: deliveries("dropped_slow"),
                 closed: deliveries("closed"),
             },
@@ -146,6 +162,10 @@ fn describe() {
     describe_counter!("pubsub_node_refused_total", "Connections and upgrades refused, by reason");
     describe_counter!("pubsub_node_closes_total", "Sessions ended, by close code");
     describe_counter!("pubsub_node_frames_in_total", "Frames of clients, by type");
+    describe_counter!(
+        "pubsub_node_acks_total",
+        "Message ids that clients acknowledged, by whether they counted"
+    );
     describe_counter!("pubsub_node_deliveries_total", "Targets of pushes, by outcome of the first try");
     describe_counter!("pubsub_node_written_bytes_total", "Bytes of frames that the kernel took");
     describe_counter!("pubsub_node_writes_total", "Write calls that the kernel took bytes of");

@@ -7,6 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use roomcast_types::Class;
+
+use super::{
+    entry::Entry,
+    timers::{Millis, NEVER},
+};
 
 /// Frames that one system call takes at most.
 pub(super) const SLICES_MAX: usize = 64;
@@ -15,11 +21,24 @@ const KEPT_CAPACITY: usize = 8;
 
 /// One encoded frame, shared by every queue of the shard that holds it.
 #[derive(Debug)]
-pub(super) struct Frame(pub(super) Bytes);
+pub(super) struct Frame {
+    pub(super) bytes: Bytes,
+    /// The message it brings; `None` for answers and control frames.
+    pub(super) entry: Option<Rc<Entry>>,
+}
 
 impl Frame {
+    /// A frame that is no message.
+    pub(super) fn plain(bytes: Bytes) -> Rc<Self> {
+        Rc::new(Self { bytes, entry: None })
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
+    }
+
+    fn is_perishable(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.traits.class.may_be_dropped())
     }
 }
 
@@ -42,6 +61,8 @@ pub(super) struct Out {
     head_written: usize,
     /// Bytes that it did not take yet, of all frames.
     bytes: usize,
+    /// Frames that may be dropped to make room or when their time is over.
+    perishable: usize,
 }
 
 impl Out {
@@ -65,13 +86,63 @@ impl Out {
             self.head_written = written;
         }
         self.bytes += frame.len() - written;
+        self.perishable += usize::from(frame.is_perishable());
         self.frames.push_back(frame);
     }
 
-    /// Writes until nothing waits or `write` takes no more. Also gives the bytes that were taken.
+    /// When the first frame that can still be dropped expires; `NEVER` when none does.
+    pub(super) fn next_expiry(&self) -> Millis {
+        if self.perishable == 0 {
+            return NEVER;
+        }
+        self.unbegun()
+            .filter_map(|frame| frame.entry.as_ref())
+            .map(|entry| entry.expires_at)
+            .min()
+            .unwrap_or(NEVER)
+    }
+
+    /// Takes out the frames of which the kernel took nothing and that are to go.
+    pub(super) fn drop_if(&mut self, is_to_go: impl Fn(&Entry) -> bool) -> Vec<Rc<Frame>> {
+        let mut dropped = Vec::new();
+        if self.perishable > 0 {
+            let mut place = usize::from(self.head_written > 0);
+            while let Some(frame) = self.frames.get(place) {
+                if frame.entry.as_deref().is_some_and(&is_to_go) {
+                    dropped.extend(self.frames.remove(place));
+                } else {
+                    place += 1;
+                }
+            }
+            self.recount();
+        }
+        dropped
+    }
+
+    /// Takes out the oldest frame that expires, if there is one of which the kernel took nothing.
+    pub(super) fn drop_oldest_expiring(&mut self) -> Option<Rc<Frame>> {
+        if self.perishable == 0 {
+            return None;
+        }
+        let is_expiring = |frame: &Rc<Frame>| {
+            frame.entry.as_ref().is_some_and(|entry| entry.traits.class == Class::Expiring)
+        };
+        let place = self.unbegun().position(is_expiring)? + usize::from(self.head_written > 0);
+        let dropped = self.frames.remove(place);
+        self.recount();
+        dropped
+    }
+
+    fn unbegun(&self) -> impl Iterator<Item = &Rc<Frame>> {
+        self.frames.iter().skip(usize::from(self.head_written > 0))
+    }
+
+    /// Writes until nothing waits or `write` takes no more. Also gives the bytes that were taken. `written` gets each
+    /// frame whose last byte was.
     pub(super) fn flush(
         &mut self,
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+        mut written: impl FnMut(Rc<Frame>),
     ) -> (usize, Flushed) {
         let before = self.bytes;
         let end = loop {
@@ -80,7 +151,7 @@ impl Out {
             }
             match self.write_once(&mut write) {
                 Ok(0) => break Flushed::Broken,
-                Ok(taken) => self.advance(taken),
+                Ok(taken) => self.advance(taken, &mut written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Flushed::Blocked,
                 Err(_) => break Flushed::Broken,
             }
@@ -92,12 +163,12 @@ impl Out {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut skip = self.head_written;
         for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-            *slice = IoSlice::new(&frame.0[std::mem::take(&mut skip)..]);
+            *slice = IoSlice::new(&frame.bytes[std::mem::take(&mut skip)..]);
         }
         write(&slices[..self.frames.len().min(SLICES_MAX)])
     }
 
-    fn advance(&mut self, mut taken: usize) {
+    fn advance(&mut self, mut taken: usize, written: &mut impl FnMut(Rc<Frame>)) {
         self.bytes -= taken;
         while let Some(head) = self.frames.front() {
             let left = head.len() - self.head_written;
@@ -107,35 +178,38 @@ impl Out {
             }
             taken -= left;
             self.head_written = 0;
-            self.frames.pop_front();
+            if let Some(head) = self.frames.pop_front() {
+                self.perishable -= usize::from(head.is_perishable());
+                written(head);
+            }
         }
         if self.frames.capacity() > KEPT_CAPACITY {
             self.frames = VecDeque::new();
         }
     }
 
-    /// Drops every frame of which the kernel took nothing: what stays is the rest of a half-written one.
-    pub(super) fn drop_unbegun(&mut self) {
-        self.frames.truncate(usize::from(self.head_written > 0));
+    /// Takes out every frame of which the kernel took nothing, except the last one if `keep_last`: what stays is the rest
+    /// of a half-written one, and the last.
+    pub(super) fn drop_unbegun(&mut self, keep_last: bool) -> Vec<Rc<Frame>> {
+        let begun = usize::from(self.head_written > 0);
+        let end = self.frames.len() - usize::from(keep_last && !self.frames.is_empty());
+        let dropped = if begun < end { self.frames.drain(begun..end).collect() } else { Vec::new() };
         self.recount();
+        dropped
     }
 
-    /// Drops every frame of which the kernel took nothing, except the last one.
-    pub(super) fn drop_unbegun_but_last(&mut self) {
-        if let Some(last) = self.frames.pop_back() {
-            let is_begun = self.frames.is_empty() && self.head_written > 0;
-            if !is_begun {
-                self.frames.truncate(usize::from(self.head_written > 0));
-            }
-            self.frames.push_back(last);
-            self.recount();
-        }
+    /// Takes out every frame.
+    pub(super) fn drop_all(&mut self) -> VecDeque<Rc<Frame>> {
+        let dropped = std::mem::take(&mut self.frames);
+        self.recount();
+        dropped
     }
 
     fn recount(&mut self) {
         if self.frames.is_empty() {
             self.head_written = 0;
         }
+        self.perishable = self.frames.iter().filter(|frame| frame.is_perishable()).count();
         self.bytes = self.frames.iter().map(|frame| frame.len()).sum::<usize>() - self.head_written;
     }
 }
@@ -145,7 +219,7 @@ mod tests {
     use super::*;
 
     fn frame(fill: u8, length: usize) -> Rc<Frame> {
-        Rc::new(Frame(Bytes::from(vec![fill; length])))
+        Frame::plain(Bytes::from(vec![fill; length]))
     }
 
     /// Takes at most `limit` bytes in all, then would block.
@@ -169,11 +243,11 @@ mod tests {
         let mut out = Out::default();
         (1..=4).for_each(|fill| out.push(frame(fill, 10), 0));
         let mut wire = Vec::new();
-        assert_eq!(out.flush(socket(&mut wire, 13)), (13, Flushed::Blocked));
-        out.drop_unbegun();
+        assert_eq!(out.flush(socket(&mut wire, 13), drop), (13, Flushed::Blocked));
+        assert_eq!(out.drop_unbegun(false).len(), 2);
         out.push(frame(9, 2), 0);
         assert_eq!((out.bytes(), out.frames()), (9, 2));
-        assert_eq!(out.flush(socket(&mut wire, 100)), (9, Flushed::Empty));
+        assert_eq!(out.flush(socket(&mut wire, 100), drop), (9, Flushed::Empty));
         assert_eq!(wire, [vec![1; 10], vec![2; 10], vec![9; 2]].concat());
     }
 
@@ -183,9 +257,9 @@ mod tests {
             let mut out = Out::default();
             (1..=3).for_each(|fill| out.push(frame(fill, 10), 0));
             let mut wire = Vec::new();
-            out.flush(socket(&mut wire, begun));
-            out.drop_unbegun_but_last();
-            out.flush(socket(&mut wire, 100));
+            out.flush(socket(&mut wire, begun), drop);
+            out.drop_unbegun(true);
+            out.flush(socket(&mut wire, 100), drop);
             let expected = if begun == 0 { vec![3; 10] } else { [vec![1; 10], vec![3; 10]].concat() };
             assert_eq!(wire, expected, "{begun} bytes begun");
             assert_eq!(out.bytes(), 0);
@@ -196,8 +270,8 @@ mod tests {
     fn a_broken_socket_is_told_from_a_full_one() {
         let mut out = Out::default();
         out.push(frame(1, 5), 2);
-        assert_eq!(out.flush(|_| Ok(0)), (0, Flushed::Broken));
-        assert_eq!(out.flush(|_| Err(io::ErrorKind::ConnectionReset.into())), (0, Flushed::Broken));
+        assert_eq!(out.flush(|_| Ok(0), drop), (0, Flushed::Broken));
+        assert_eq!(out.flush(|_| Err(io::ErrorKind::ConnectionReset.into()), drop), (0, Flushed::Broken));
         assert_eq!(out.bytes(), 3);
     }
 
@@ -213,11 +287,11 @@ mod tests {
                 expected.extend(vec![index as u8; *length]);
             }
             for limit in limits {
-                let (taken, _) = out.flush(socket(&mut wire, limit));
+                let (taken, _) = out.flush(socket(&mut wire, limit), drop);
                 proptest::prop_assert!(taken <= limit);
                 proptest::prop_assert_eq!(out.bytes(), expected.len() - wire.len());
             }
-            proptest::prop_assert_eq!(out.flush(socket(&mut wire, usize::MAX)).1, Flushed::Empty);
+            proptest::prop_assert_eq!(out.flush(socket(&mut wire, usize::MAX), drop).1, Flushed::Empty);
             proptest::prop_assert_eq!(wire, expected);
         }
     }

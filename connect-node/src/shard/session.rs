@@ -1,8 +1,6 @@
 //! The record of one session, and the only two ways its bytes leave: straight to the socket, or through its queue.
 
 use std::{
-    io::{self, IoSlice},
-    rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -14,13 +12,15 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{
     flow::Flow,
     limits::FrameMeter,
-    out::{Flushed, Frame, Out},
-    timers::{Millis, millis},
+    out::Out,
+    timers::{Millis, NEVER, millis},
+    unacked::Unacked,
     websocket::{Broken, WebSocket},
 };
 use crate::{
     load::Place,
-    ports::{CloseCode, SessionKey, TargetOutcome},
+    ports::{CloseCode, SessionKey},
+    tally::TargetOutcome,
 };
 
 /// How long a close may take: first with everything that waits, then with the close frame alone.
@@ -28,8 +28,6 @@ pub(super) const CLOSE_WAIT: Duration = Duration::from_millis(900);
 /// How long a client that speaks too fast is not read: its frames pile up on its own side, and answering them costs
 /// little.
 const READ_PAUSE: Duration = Duration::from_millis(250);
-/// No timer.
-pub(super) const NEVER: Millis = Millis::MAX;
 
 /// Where a session is in its life.
 ///
@@ -60,6 +58,8 @@ pub(super) struct Closing {
     pub(super) is_bare: bool,
     /// What the peer sends is thrown away unparsed: it broke the protocol.
     pub(super) discards: bool,
+    /// The outcome of what cannot be written any more.
+    pub(super) drops_as: TargetOutcome,
     /// Both sides have said close: the socket goes when the queue is empty.
     pub(super) is_answered: bool,
 }
@@ -89,6 +89,7 @@ pub(super) struct Session {
     pub(super) user_id: UserId,
     pub(super) client_id: ClientId,
     pub(super) seats: Vec<Seat>,
+    pub(super) unacked: Unacked,
     pub(super) meter: FrameMeter,
     /// When to ping next.
     pub(super) ping_due: Millis,
@@ -100,7 +101,7 @@ pub(super) struct Session {
     is_paused: bool,
     resume_at: Millis,
     /// When the kernel last took a byte of what waits.
-    progress_at: Millis,
+    pub(super) progress_at: Millis,
     /// The moment of this session's valid entry in the timer wheel.
     pub(super) scheduled: Millis,
     websocket: WebSocket,
@@ -121,38 +122,6 @@ pub(super) struct Opening {
     pub(super) place: Place,
 }
 
-/// What became of frames that were sent to one session, in their order: first those written, then those pending.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Sent {
-    pub(super) written: usize,
-    pub(super) pending: usize,
-    pub(super) end: SentEnd,
-}
-
-impl Sent {
-    /// What became of the frame at this index.
-    pub(super) fn outcome(&self, index: usize) -> TargetOutcome {
-        let tried = self.written + self.pending;
-        match self.end {
-            _ if index < self.written => TargetOutcome::Written,
-            _ if index < tried => TargetOutcome::Pending,
-            SentEnd::Slow if index == tried => TargetOutcome::DroppedSlow,
-            _ => TargetOutcome::Closed,
-        }
-    }
-}
-
-/// Why `written` and `pending` of [`Sent`] are all, or not.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum SentEnd {
-    /// They are all.
-    Complete,
-    /// The next frame did not fit.
-    Slow,
-    /// The socket is broken.
-    Broken,
-}
-
 /// What the session's task has to do.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -171,6 +140,7 @@ impl Session {
             user_id: opening.user_id,
             client_id: opening.client_id,
             seats: Vec::new(),
+            unacked: Unacked::default(),
             meter: FrameMeter::default(),
             ping_due: flow.now + millis(flow.config.ping_interval),
             pong_due: NEVER,
@@ -245,96 +215,16 @@ impl Session {
         }
     }
 
-    /// Sends frames, all or a beginning of them: straight to the socket when nothing waits, else behind what waits.
-    /// `slices` are the bytes of `frames`. What the socket takes only in part waits even where the limits are reached,
-    /// for its rest has to follow.
-    pub(super) fn send(
-        &mut self,
-        frames: &[Rc<Frame>],
-        slices: &[IoSlice<'_>],
-        slot: u32,
-        flow: &mut Flow,
-    ) -> Sent {
-        let (mut written, mut begun) = (0, 0);
-        if self.out.is_empty() {
-            let result = match slices {
-                [one] => self.stream.try_write(one),
-                many => self.stream.try_write_vectored(many),
-            };
-            match result {
-                Ok(taken) => {
-                    flow.bytes_written += taken as u64;
-                    flow.writes += 1;
-                    begun = taken;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Sent { written, pending: 0, end: SentEnd::Broken },
-            }
-            while let Some(frame) = frames.get(written).filter(|frame| frame.len() <= begun) {
-                begun -= frame.len();
-                written += 1;
-            }
-            if written == frames.len() {
-                return Sent { written, pending: 0, end: SentEnd::Complete };
-            }
-            self.progress_at = flow.now;
-        }
-        let before = self.out.bytes();
-        let mut sent = Sent { written, pending: 0, end: SentEnd::Complete };
-        for frame in &frames[written..] {
-            let skip = std::mem::take(&mut begun);
-            if skip == 0 && !self.fits(frame.len(), before, flow) {
-                sent.end = SentEnd::Slow;
-                break;
-            }
-            self.out.push(frame.clone(), skip);
-            sent.pending += 1;
-        }
-        flow.requeued(before, self.out.bytes());
-        self.watch_progress(slot, flow);
-        sent
-    }
-
-    /// Whether a frame may wait here; `accounted` of the queue's bytes are in the process's budget already.
-    fn fits(&self, bytes: usize, accounted: usize, flow: &Flow) -> bool {
-        self.out.frames() < flow.config.queue_frames
-            && self.out.bytes() + bytes <= flow.config.queue_bytes
-            && flow.has_budget(self.out.bytes() - accounted + bytes)
-    }
-
     /// Whether what waits is within the limits (control frames are queued without asking).
     pub(super) fn is_within_limits(&self, flow: &Flow) -> bool {
         self.out.frames() <= flow.config.queue_frames && self.out.bytes() <= flow.config.queue_bytes
     }
 
-    /// Writes what waits.
-    pub(super) fn flush(&mut self, slot: u32, flow: &mut Flow) -> Flushed {
-        if self.out.is_empty() {
-            return Flushed::Empty;
-        }
-        let before = self.out.bytes();
-        let stream = &self.stream;
-        let (taken, flushed) = self.out.flush(|slices| {
-            let written = stream.try_write_vectored(slices);
-            flow.writes += u64::from(written.is_ok());
-            written
-        });
-        flow.bytes_written += taken as u64;
-        flow.requeued(before, self.out.bytes());
-        if taken > 0 {
-            self.progress_at = flow.now;
-        }
-        if flushed == Flushed::Blocked {
-            self.watch_progress(slot, flow);
-        }
-        flushed
-    }
-
     /// Something waits: the task must hear of a writable socket, and the wheel of one that never is.
-    fn watch_progress(&mut self, slot: u32, flow: &mut Flow) {
+    pub(super) fn watch_progress(&mut self, slot: u32, flow: &mut Flow) {
         self.wake();
-        let stalled_at = self.stalled_at(flow);
-        self.look_at(stalled_at, slot, flow);
+        let next = self.stalled_at(flow).min(self.out.next_expiry());
+        self.look_at(next, slot, flow);
     }
 
     /// When what waits now counts as stalled, unless the kernel takes some of it before.
@@ -372,17 +262,6 @@ impl Session {
     pub(super) fn queue_close(&mut self, code: CloseCode, flow: &mut Flow) {
         let before = self.out.bytes();
         self.websocket.queue_close(code, &mut self.out);
-        flow.requeued(before, self.out.bytes());
-    }
-
-    /// Drops waiting frames that were not begun: all, or all but the last.
-    pub(super) fn drop_unbegun(&mut self, keep_last: bool, flow: &mut Flow) {
-        let before = self.out.bytes();
-        if keep_last {
-            self.out.drop_unbegun_but_last();
-        } else {
-            self.out.drop_unbegun();
-        }
         flow.requeued(before, self.out.bytes());
     }
 }

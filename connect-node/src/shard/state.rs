@@ -1,6 +1,6 @@
 //! The state of a shard, and what happens to a session as a whole: open, welcome, close, end.
 
-use std::{rc::Rc, sync::Arc, task::Poll};
+use std::{sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use roomcast_types::unix_millis;
@@ -13,13 +13,15 @@ use super::{
     flow::Flow,
     out::{Flushed, Frame},
     rooms::Rooms,
-    session::{CLOSE_WAIT, Closing, NEVER, Opening, Phase, SentEnd, Session, Turn},
-    timers::millis,
+    sending::SentEnd,
+    session::{CLOSE_WAIT, Closing, Opening, Phase, Session, Turn},
+    timers::{NEVER, millis},
     walk::Agenda,
 };
 use crate::{
     load::Load,
     ports::{CloseCode, Hub, OpenedSession, SessionKey},
+    tally::TargetOutcome,
     wire,
 };
 
@@ -168,8 +170,8 @@ impl Shard {
     /// Sends one frame to an open session; one that does not fit makes it slow.
     pub(super) fn send(&mut self, key: SessionKey, frame: Bytes) {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
-        let frame = Rc::new(Frame(frame));
-        let slice = std::io::IoSlice::new(&frame.0);
+        let frame = Frame::plain(frame);
+        let slice = std::io::IoSlice::new(&frame.bytes);
         match session.send(std::slice::from_ref(&frame), &[slice], key.slot, &mut self.flow).end {
             SentEnd::Complete => {}
             SentEnd::Slow => self.close(key, CloseCode::TooSlow, false),
@@ -213,14 +215,16 @@ impl Shard {
         if matches!(session.phase, Phase::Closing(_)) {
             return;
         }
-        if code == CloseCode::TooSlow {
-            session.drop_unbegun(false, &mut self.flow);
+        let is_slow = code == CloseCode::TooSlow;
+        let drops_as = if is_slow { TargetOutcome::DroppedSlow } else { TargetOutcome::Closed };
+        if is_slow {
+            session.drop_unbegun(false, drops_as, &mut self.flow);
             self.metrics.slow_closes.increment(1);
         }
         session.queue_close(code, &mut self.flow);
         let until = self.flow.now + millis(CLOSE_WAIT);
-        let is_bare = code == CloseCode::TooSlow;
-        session.phase = Phase::Closing(Closing { until, is_bare, discards, is_answered: false });
+        let is_bare = is_slow;
+        session.phase = Phase::Closing(Closing { until, is_bare, discards, drops_as, is_answered: false });
         session.wake();
         self.retire(key, Some(code as u16));
         self.reschedule(key);
@@ -233,11 +237,17 @@ impl Shard {
         match &mut session.phase {
             Phase::Closing(closing) => closing.is_answered = true,
             Phase::Waiting { .. } | Phase::Open => {
-                session.drop_unbegun(false, &mut self.flow);
+                let drops_as = TargetOutcome::Closed;
+                session.drop_unbegun(false, drops_as, &mut self.flow);
                 session.queue_control(&mut self.flow);
                 let until = self.flow.now + millis(CLOSE_WAIT);
-                session.phase =
-                    Phase::Closing(Closing { until, is_bare: true, discards: false, is_answered: true });
+                session.phase = Phase::Closing(Closing {
+                    until,
+                    is_bare: true,
+                    discards: false,
+                    drops_as,
+                    is_answered: true,
+                });
                 self.retire(key, Some(code));
                 self.reschedule(key);
             }
@@ -251,8 +261,12 @@ impl Shard {
         if !matches!(session.phase, Phase::Closing(_)) {
             self.retire(key, code);
         }
-        let session = self.sessions.slab.remove(key.slot as usize);
-        self.flow.requeued(session.out.bytes(), 0);
+        let mut session = self.sessions.slab.remove(key.slot as usize);
+        let drops_as = match &session.phase {
+            Phase::Closing(closing) => closing.drops_as,
+            Phase::Waiting { .. } | Phase::Open => TargetOutcome::Closed,
+        };
+        session.drop_all(drops_as, &mut self.flow);
         // The task finds the session gone and ends.
         session.wake();
     }
@@ -307,6 +321,7 @@ impl Shard {
         let now = self.flow.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.resume(now);
+        session.drop_expired(&mut self.flow);
         let stalled_at = session.stalled_at(&self.flow);
         match &mut session.phase {
             Phase::Closing(closing) if now < closing.until => {}
@@ -314,7 +329,8 @@ impl Shard {
             Phase::Closing(closing) => {
                 closing.is_bare = true;
                 closing.until = now + millis(CLOSE_WAIT);
-                session.drop_unbegun(true, &mut self.flow);
+                let drops_as = closing.drops_as;
+                session.drop_unbegun(true, drops_as, &mut self.flow);
                 self.flush(key);
             }
             // The hub answers within a second or so; a session that it forgot must not stay.
@@ -340,7 +356,8 @@ impl Shard {
             Phase::Waiting { .. } => session.ping_due,
             Phase::Open => {
                 let pings = session.ping_due.min(session.pong_due);
-                pings.min(session.stalled_at(&self.flow)).min(session.resumes_at())
+                let queue = session.stalled_at(&self.flow).min(session.out.next_expiry());
+                pings.min(queue).min(session.resumes_at())
             }
         };
         session.look_at(next, key.slot, &mut self.flow);
@@ -364,5 +381,13 @@ impl Shard {
         for key in self.sessions.keys(self.index) {
             self.close(key, CloseCode::GoingAway, false);
         }
+    }
+
+    /// The end: what still waits is not written any more, and its outcomes are told.
+    pub(super) fn abandon(&mut self) {
+        for key in self.sessions.keys(self.index) {
+            self.finish(key, None);
+        }
+        self.flow.news.tell();
     }
 }

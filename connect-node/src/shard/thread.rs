@@ -15,6 +15,9 @@ const STOP_WAIT: Duration = Duration::from_millis(1_800);
 /// How long the walks under way when a stop arrives may hold it up.
 const STOP_BARRIER: Duration = Duration::from_millis(500);
 
+/// How long outcomes wait for others.
+const NEWS_WAIT: Duration = Duration::from_millis(10);
+
 /// Runs until a stop is done, `end` is cancelled, or nobody holds the mailbox's sender any more.
 pub(super) async fn run(
     shard: Shard,
@@ -25,6 +28,7 @@ pub(super) async fn run(
     let mut ticks = tokio::time::interval(shard.flow.wheel.tick());
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let shard = Rc::new(RefCell::new(shard));
+    tokio::task::spawn_local(tell_news(shard.clone()));
     let mut stop_at = None;
     loop {
         if shard.borrow().agenda.is_done() {
@@ -45,7 +49,12 @@ pub(super) async fn run(
                 Err(mpsc::error::TryRecvError::Disconnected) => return,
             }
         }
-        if turn(&mut shard.borrow_mut(), stop_at) || end.is_cancelled() {
+        if turn(&mut shard.borrow_mut(), stop_at) {
+            // Nobody is left to write what waits.
+            shard.borrow_mut().abandon();
+            return;
+        }
+        if end.is_cancelled() {
             return;
         }
         tokio::task::yield_now().await;
@@ -70,6 +79,16 @@ fn take(shard: &Rc<RefCell<Shard>>, pages: &Router, command: ToShard, stop_at: &
             }
             shard.borrow_mut().take_command(command);
         }
+    }
+}
+
+/// Tells outcomes that came after their walk, those of a few milliseconds together.
+async fn tell_news(shard: Rc<RefCell<Shard>>) {
+    let first = shard.borrow().flow.news.first();
+    loop {
+        first.notified().await;
+        tokio::time::sleep(NEWS_WAIT).await;
+        shard.borrow_mut().flow.news.tell();
     }
 }
 

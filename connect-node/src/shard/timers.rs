@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 /// Milliseconds since the shard started.
 pub(super) type Millis = u64;
+/// No moment.
+pub(super) const NEVER: Millis = Millis::MAX;
 
 /// Turns of the wheel; what lies further ahead is looked at early and put back.
 const BUCKETS: usize = 512;
@@ -26,6 +28,11 @@ impl Clock {
 
     pub(super) fn now(&self) -> Millis {
         millis(self.start.elapsed())
+    }
+
+    /// A moment on this clock; one before its start is its start.
+    pub(super) fn at(&self, moment: Instant) -> Millis {
+        millis(moment.saturating_duration_since(self.start))
     }
 }
 

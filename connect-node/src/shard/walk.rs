@@ -4,23 +4,24 @@
 //! mailbox holds, and messages that wait together are walked together, so that each member gets all of them in one
 //! system call. A walk gives way after a slice, to other backlogs and never to the next item of its own.
 
-use std::{
-    collections::VecDeque,
-    io::IoSlice,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, io::IoSlice, rc::Rc, time::Duration};
 
 use roomcast_types::RoomId;
+use tokio::time::Instant;
 
 use super::{
-    batch::{ListWalk, Message, Walk, deliver, is_excluded},
+    batch::{ListWalk, Message, Walk, deliver, exception},
+    entry::Entry,
     out::{Frame, SLICES_MAX},
     rooms::RoomItem,
-    session::SentEnd,
+    sending::SentEnd,
     state::Shard,
+    timers::NEVER,
 };
-use crate::ports::{CloseCode, Counts, Delivery, DeliveryTarget, SessionKey, TargetOutcome, ToShard};
+use crate::{
+    ports::{CloseCode, Delivery, DeliveryTarget, SessionKey, ToShard},
+    tally::{Counts, Hops, TargetOutcome},
+};
 
 /// Targets between two looks at other work, and the time after which the look comes earlier.
 const SLICE_TARGETS: usize = 256;
@@ -131,19 +132,23 @@ impl Shard {
     }
 
     fn queue_delivery(&mut self, delivery: Delivery) {
-        let Delivery { frame, target, exclude, tally } = delivery;
+        let Delivery { frame, target, traits, exclude, tally } = delivery;
         let exclude = exclude.filter(|users| !users.is_empty());
-        let message = Message { frame: Rc::new(Frame(frame)), exclude, tally };
+        let names_sessions = matches!(target, DeliveryTarget::Sessions(_));
+        let expires_at = traits.expires_at.map_or(NEVER, |at| self.flow.at(at));
+        let entry = Entry::new(traits, expires_at, exclude, names_sessions, tally);
+        let frame = Rc::new(Frame { bytes: frame, entry: Some(entry.clone()) });
+        let message = Message { frame, entry, came: Instant::now() };
         let agenda = &mut self.agenda;
         match target {
             DeliveryTarget::Room(room) => match self.rooms.find(&room) {
                 Some(_) => self.queue_item(&room, RoomItem::Deliver(message)),
                 // The last member left between the hub's look and now.
-                None => message.tally.report(Counts::default()),
+                None => message.entry.walked(Counts::default(), Hops::default()),
             },
             DeliveryTarget::Sessions(sessions) => {
                 let counts = Counts { sessions: Vec::with_capacity(sessions.len()), ..Counts::default() };
-                let began = Instant::now();
+                let began = message.came;
                 agenda.users.push_back(ListWalk { message, counts, sessions, next: 0, began });
                 agenda.items += 1;
                 if agenda.users.len() == 1 {
@@ -195,10 +200,11 @@ impl Shard {
 
     /// One item, or one slice of a walk; says whether the room has more to do.
     fn work_room(&mut self, at: u32, slice: &mut Slice) -> bool {
+        let now = self.flow.now;
         let room = self.rooms.get_mut(at);
         let walk = room.walk.take().or_else(|| {
             let messages = take_deliveries(&mut room.backlog);
-            (!messages.is_empty()).then(|| Walk::new(messages))
+            (!messages.is_empty()).then(|| Walk::new(messages, now))
         });
         if let Some(mut walk) = walk {
             room.begin_walk();
@@ -227,7 +233,7 @@ impl Shard {
         let agenda = &mut self.agenda;
         let walk = agenda.all_walk.take().unwrap_or_else(|| {
             let together = agenda.all.len().min(SLICES_MAX);
-            Walk::new(agenda.all.drain(..together).collect())
+            Walk::new(agenda.all.drain(..together).collect(), self.flow.now)
         });
         let mut walk = walk;
         if self.walk_slice(&mut walk, None, slice) {
@@ -244,7 +250,7 @@ impl Shard {
         let frames = std::mem::take(&mut walk.batch.frames);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         for (slice, frame) in slices.iter_mut().zip(&frames) {
-            *slice = IoSlice::new(&frame.0);
+            *slice = IoSlice::new(&frame.bytes);
         }
         let slices = &slices[..frames.len()];
         let end = match room {
@@ -289,16 +295,19 @@ impl Shard {
 
     fn report(&mut self, walk: Walk) {
         self.metrics.walk_seconds.record(walk.began.elapsed());
-        for (tally, counts) in walk.batch.into_counts() {
+        for (entry, counts, hops) in walk.batch.into_counts(walk.began) {
             self.agenda.items -= 1;
             self.metrics.deliveries.count(&counts);
-            tally.report(counts);
+            entry.walked(counts, hops);
         }
     }
 
     /// One slice of the pushes to users.
     fn work_users(&mut self, slice: &mut Slice) -> bool {
         while let Some(mut walk) = self.agenda.users.pop_front() {
+            if walk.next == 0 {
+                walk.began = Instant::now();
+            }
             while walk.next < walk.sessions.len() && !slice.is_over() {
                 let (key, user) = walk.sessions[walk.next];
                 walk.next += 1;
@@ -311,8 +320,10 @@ impl Shard {
             }
             self.agenda.items -= 1;
             self.metrics.deliveries.count(&walk.counts);
-            self.metrics.walk_seconds.record(walk.began.elapsed());
-            walk.message.tally.report(walk.counts);
+            let (wait, took) =
+                (walk.began.saturating_duration_since(walk.message.came), walk.began.elapsed());
+            self.metrics.walk_seconds.record(took);
+            walk.message.entry.walked(walk.counts, Hops { wait, walk: took });
         }
         !self.agenda.users.is_empty()
     }
@@ -325,13 +336,16 @@ impl Shard {
         let mut end = SentEnd::Complete;
         let outcome = if !session.is_open() {
             TargetOutcome::Closed
-        } else if is_excluded(&walk.message.exclude, &session.user_id) {
-            TargetOutcome::Filtered
+        } else if let Some(outcome) = exception(&walk.message.entry, &session.user_id, self.flow.now) {
+            outcome
         } else {
             let frame = &walk.message.frame;
-            let slice = IoSlice::new(&frame.0);
+            let slice = IoSlice::new(&frame.bytes);
             let sent = session.send(std::slice::from_ref(frame), &[slice], key.slot, &mut self.flow);
             let outcome = sent.outcome(0);
+            if outcome == TargetOutcome::Written && walk.message.entry.traits.wants_ack {
+                session.expect_acks(std::slice::from_ref(frame));
+            }
             end = sent.end;
             outcome
         };

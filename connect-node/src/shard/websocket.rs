@@ -1,10 +1,7 @@
 //! The WebSocket protocol of one session: tungstenite, kept away from the socket. It reads from a slice and writes whole
 //! frames to the session's queue.
 
-use std::{
-    io::{self, Read, Write},
-    rc::Rc,
-};
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::{
@@ -129,7 +126,7 @@ impl Read for Pipe<'_, '_> {
 impl Write for Pipe<'_, '_> {
     fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
         if !frames.is_empty() {
-            self.out.push(Rc::new(Frame(Bytes::copy_from_slice(frames))), 0);
+            self.out.push(Frame::plain(Bytes::copy_from_slice(frames)), 0);
         }
         Ok(frames.len())
     }

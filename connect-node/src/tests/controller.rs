@@ -1,12 +1,11 @@
 //! A controller that answers reports as the test says, over gRPC; and answers for the one without a wire.
 
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use roomcast_proto::pubsub::{
     Applied, ChangeError, ChangeResult, ControllerHello, ControllerReply, CreateRoomRequest, DeleteRoomReply,
     DeleteRoomRequest, GetRoomInfoRequest, GetRoomStatsRequest, GetUserNodeRequest, JoinRoomReply,
@@ -135,12 +134,10 @@ fn not_asked<T>() -> Result<Response<T>, Status> {
 
 #[tonic::async_trait]
 impl ControllerService for Service {
-    type ReportStream = Pin<Box<dyn Stream<Item = Result<ControllerReply, Status>> + Send>>;
-
     async fn report(
         &self,
         request: Request<Streaming<NodeReport>>,
-    ) -> Result<Response<Self::ReportStream>, Status> {
+    ) -> Result<Response<tonic::codegen::BoxStream<ControllerReply>>, Status> {
         let state = (request.into_inner(), self.0.clone());
         let replies = stream::unfold(state, |(mut reports, script)| async move {
             let report = tokio::time::timeout(SIGN_OF_LIFE, reports.message()).await;

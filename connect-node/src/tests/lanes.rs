@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bench::{Bench, room},
     controller::willing,
-    manager::FakeManager,
+    manager::{FakeManager, number},
 };
 use crate::{
-    ports::{CloseCode, Counts, LeftReason, TargetOutcome, ToShard},
+    ports::{CloseCode, LeftReason, ToShard},
     report::controllers,
     rpc,
+    tally::{Counts, Hops, TargetOutcome},
 };
 
 /// Serves the hub's gRPC; the address.
@@ -59,11 +60,11 @@ async fn outcomes_of_all_shards_are_summed_and_acknowledged() {
     for (shard, count) in [(0, 2), (1, 3)] {
         let delivery = delivery(&mut bench, shard).await;
         assert!(String::from_utf8_lossy(&delivery.frame).contains("Hello"));
-        delivery.tally.report(written(count));
+        delivery.tally.report(written(count), Hops::default());
     }
     manager.until("the outcome", |learned| learned.outcomes.len() == 1).await;
     let outcome = manager.learned.lock().unwrap().outcomes[0].clone();
-    assert_eq!((outcome.number, outcome.targets, outcome.written), (1, 5, 5));
+    assert_eq!((number(&outcome), outcome.targets, outcome.written), (1, 5, 5));
     manager.until("the acknowledgement", |learned| learned.down_ack == 1).await;
     manager.deliver(2, push(Target::RoomId("nowhere".into()))).await;
     manager.until("an outcome without targets", |learned| learned.outcomes.len() == 2).await;
@@ -79,18 +80,18 @@ async fn after_a_break_what_was_unseen_comes_again_and_nothing_twice() {
     manager.deliver(2, all()).await;
     let (first, second) = (delivery(&mut bench, 0).await, delivery(&mut bench, 0).await);
     manager.until("both taken", |learned| learned.down_ack == 2).await;
-    first.tally.report(written(1));
+    first.tally.report(written(1), Hops::default());
     manager.until("the first outcome", |learned| learned.outcomes.len() == 1).await;
     manager.cut();
-    second.tally.report(written(2));
+    second.tally.report(written(2), Hops::default());
     let reply = manager.link(&address, true).await;
     assert_eq!((reply.fresh, reply.down_seen), (false, 2));
     // Sent again by a peer that did not learn that they were taken.
     manager.deliver(2, all()).await;
     manager.deliver(3, all()).await;
-    delivery(&mut bench, 0).await.tally.report(written(3));
+    delivery(&mut bench, 0).await.tally.report(written(3), Hops::default());
     manager.until("all outcomes", |learned| learned.outcomes.len() == 3).await;
-    let numbers: Vec<_> = manager.learned.lock().unwrap().outcomes.iter().map(|one| one.number).collect();
+    let numbers: Vec<_> = manager.learned.lock().unwrap().outcomes.iter().map(number).collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert!(bench.is_quiet(0), "the repeat was not handed on");
 }

@@ -9,7 +9,7 @@ use roomcast_proto::pubsub::{
     Deliver, DownItem, LaneDown, LaneHello, LaneHelloReply, LanePing, LaneUp, Outcome,
     connect_node_service_client::ConnectNodeServiceClient, down_item, interest::Snapshot, up_item,
 };
-use roomcast_types::Incarnation;
+use roomcast_types::{Incarnation, MessageId};
 use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -44,6 +44,11 @@ impl Drop for FakeManager {
     fn drop(&mut self) {
         self.cut();
     }
+}
+
+/// The down number of the message that an outcome is of.
+pub fn number(outcome: &Outcome) -> u64 {
+    MessageId::from_bytes(&outcome.message_id).unwrap().unix_ms()
 }
 
 impl FakeManager {
@@ -113,7 +118,10 @@ impl FakeManager {
         self.send(LaneDown { ping: Some(LanePing { sent_us }), ..LaneDown::default() }).await;
     }
 
-    pub async fn deliver(&self, number: u64, deliver: Deliver) {
+    /// Sends the message with an id that [`number`] finds the number in.
+    pub async fn deliver(&self, number: u64, mut deliver: Deliver) {
+        let first = Incarnation::from_u64(1).unwrap();
+        deliver.message_id = MessageId::new(number, first, 0).to_string();
         let item = DownItem { item: Some(down_item::Item::Deliver(deliver)) };
         self.send(LaneDown { first_number: number, items: vec![item], ..LaneDown::default() }).await;
     }

@@ -1,6 +1,6 @@
 //! Frames that a client sends: parsed into what the shard acts on, or into the error that answers them.
 
-use roomcast_types::{Fault, RoomId};
+use roomcast_types::{Fault, MessageId, RoomId};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -33,7 +33,10 @@ pub enum ClientFrame {
         room: RoomId,
     },
     /// Messages arrived.
-    Ack,
+    Ack {
+        /// Which; `None` for what is no id of ours.
+        message_ids: Vec<Option<MessageId>>,
+    },
     /// Is anyone there?
     Ping {
         /// The frame's id.
@@ -55,7 +58,7 @@ impl ClientFrame {
             Self::Join { id, .. } | Self::Leave { id, .. } | Self::Ping { id } | Self::Publish { id, .. } => {
                 *id
             }
-            Self::Ack => None,
+            Self::Ack { .. } => None,
         }
     }
 }
@@ -118,7 +121,9 @@ pub fn parse(text: &str) -> Result<ClientFrame, BadFrame> {
             Ok(ClientFrame::Join { id, room, since })
         }
         "leave" => Ok(ClientFrame::Leave { id, room: room(fields.room_id.as_ref()).map_err(field)? }),
-        "ack" => message_ids(fields.message_ids.as_ref()).map(|()| ClientFrame::Ack).map_err(field),
+        "ack" => message_ids(fields.message_ids.as_ref())
+            .map(|message_ids| ClientFrame::Ack { message_ids })
+            .map_err(field),
         "ping" => Ok(ClientFrame::Ping { id }),
         "publish" => Ok(ClientFrame::Publish { id, room: room(fields.room_id.as_ref()).ok() }),
         _ => Err(BadFrame::malformed(id, "type is unknown; it takes join, leave, ack, ping or publish")),
@@ -150,7 +155,7 @@ fn position(value: &Value) -> Result<(), Fault> {
     integer("since.offset", value.get("offset").unwrap_or(&Value::Null)).map(|_| ())
 }
 
-fn message_ids(value: Option<&Value>) -> Result<(), Fault> {
+fn message_ids(value: Option<&Value>) -> Result<Vec<Option<MessageId>>, Fault> {
     let Some(Value::Array(ids)) = value else {
         return Err(Fault::bad_request("message_ids is not a list"));
     };
@@ -160,13 +165,15 @@ fn message_ids(value: Option<&Value>) -> Result<(), Fault> {
             ids.len()
         )));
     }
-    let fits = |id: &Value| id.as_str().is_some_and(|id| (1..=MESSAGE_ID_BYTES_MAX).contains(&id.len()));
-    match ids.iter().position(|id| !fits(id)) {
-        Some(bad) => Err(Fault::bad_request(format!(
-            "message_ids[{bad}] is not a string of 1 to {MESSAGE_ID_BYTES_MAX} bytes"
-        ))),
-        None => Ok(()),
-    }
+    let read = |(index, id): (usize, &Value)| {
+        let id = id.as_str().filter(|id| (1..=MESSAGE_ID_BYTES_MAX).contains(&id.len()));
+        id.map(MessageId::parse).ok_or_else(|| {
+            Fault::bad_request(format!(
+                "message_ids[{index}] is not a string of 1 to {MESSAGE_ID_BYTES_MAX} bytes"
+            ))
+        })
+    };
+    ids.iter().enumerate().map(read).collect()
 }
 
 #[cfg(test)]
@@ -193,7 +200,9 @@ mod tests {
             parse(r#"{"type":"leave","id":null,"room_id":"räum"}"#),
             Ok(ClientFrame::Leave { id: None, room })
         );
-        assert_eq!(parse(r#"{"type":"ack","message_ids":["a","b"]}"#), Ok(ClientFrame::Ack));
+        let known = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let acked = parse(&format!(r#"{{"type":"ack","message_ids":["a","{known}"]}}"#));
+        assert_eq!(acked, Ok(ClientFrame::Ack { message_ids: vec![None, MessageId::parse(known)] }));
         assert_eq!(parse(r#"{"type":"ping","id":3}"#), Ok(ClientFrame::Ping { id: Some(3) }));
         assert_eq!(
             parse(r#"{"type":"publish","id":4,"content":{}}"#),

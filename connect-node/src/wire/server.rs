@@ -119,6 +119,9 @@ pub fn push_frame(deliver: &Deliver) -> Bytes {
         None => frame.base64("data_base64", &content.data),
     };
     frame = frame.number("timestamp", content.timestamp).close().number("timestamp_ms", deliver.timestamp_ms);
+    if deliver.ack {
+        frame = frame.flag("ack", true);
+    }
     if !deliver.traceparent.is_empty() {
         frame = frame.text("traceparent", &deliver.traceparent);
     }

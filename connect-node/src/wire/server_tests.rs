@@ -31,6 +31,7 @@ fn message(data: &[u8], binary: bool) -> Deliver {
         timestamp_ms: 1_700_000_000_000,
         exclude_user_ids: vec![],
         traceparent: String::new(),
+        ..Deliver::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -12,16 +12,17 @@ use connect_node::{
     acceptor::Acceptor,
     load::Load,
     ports::{
-        CloseCode, Counts, Delivery, DeliveryTarget, Hub, LeftReason, OpenedSession, SessionKey, Shards,
-        Tally, ToShard,
+        CloseCode, Delivery, DeliveryTarget, Hub, LeftReason, OpenedSession, SessionKey, Shards, ToShard,
+        Traits,
     },
     shard::{Config, ShardHandle, ShardMetrics, spawn},
+    tally::{Counts, Tally},
     wire,
 };
 use futures_util::{SinkExt, StreamExt};
 use roomcast_proto::pubsub::{AllTarget, Content, Deliver, UserTargets, deliver::Target};
 use roomcast_runtime::Telemetry;
-use roomcast_types::{Code, Fault, RoomId, UserId};
+use roomcast_types::{Class, Code, Fault, Incarnation, MessageId, RoomId, UserId};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpStream,
@@ -253,7 +254,9 @@ impl Node {
         let (tally, counts) = tally(self.shards.len() as u32);
         for shard in 0..self.shards.len() as u16 {
             let (frame, exclude, tally) = (frame.clone(), exclude.clone(), tally.clone());
-            self.send(shard, ToShard::Deliver(Delivery { frame, target: target(), exclude, tally })).await;
+            let traits = ordered(tally.message_id());
+            let delivery = Delivery { frame, target: target(), traits, exclude, tally };
+            self.send(shard, ToShard::Deliver(delivery)).await;
         }
         counts
     }
@@ -267,7 +270,8 @@ impl Node {
         let frame = frame(Target::Users(UserTargets { user_ids: vec![] }), data);
         let (tally, counts) = tally(1);
         let target = DeliveryTarget::Sessions(sessions);
-        self.send(0, ToShard::Deliver(Delivery { frame, target, exclude: None, tally })).await;
+        let traits = ordered(tally.message_id());
+        self.send(0, ToShard::Deliver(Delivery { frame, target, traits, exclude: None, tally })).await;
         counts
     }
 
@@ -295,14 +299,18 @@ async fn answer(mut answers: mpsc::Receiver<(u16, ToShard)>, shards: Shards) {
     }
 }
 
+/// The counts that the tally tells first.
 fn tally(shards: u32) -> (Arc<Tally>, oneshot::Receiver<Counts>) {
     let (done, counts) = oneshot::channel();
-    let done = OnceLock::from(Mutex::new(Some(done)));
-    let complete = move |counts| {
-        let done = done.get().and_then(|done| done.lock().unwrap().take());
-        let _ = done.map(|done| done.send(counts));
+    let mut done = Some(done);
+    let tell = move |counts: &Counts, _| {
+        let _ = done.take().map(|done| done.send(counts.clone()));
     };
-    (Tally::new(shards, complete), counts)
+    (Tally::new(MessageId::new(1, Incarnation::random(), 1), shards, tell), counts)
+}
+
+fn ordered(message_id: MessageId) -> Traits {
+    Traits { message_id, class: Class::Ordered, expires_at: None, key: None, wants_ack: false }
 }
 
 pub async fn counts(counts: oneshot::Receiver<Counts>) -> Counts {

@@ -1,6 +1,6 @@
 //! Whom a push reaches, in what order, and what is counted.
 
-use connect_node::ports::{SessionKey, TargetOutcome};
+use connect_node::{ports::SessionKey, tally::TargetOutcome};
 use futures_util::StreamExt;
 use serde_json::json;
 

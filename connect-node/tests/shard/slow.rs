@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use connect_node::ports::Counts;
+use connect_node::tally::Counts;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;

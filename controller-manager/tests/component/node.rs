@@ -2,15 +2,13 @@
 
 use std::{
     collections::HashMap,
-    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use roomcast_proto::pubsub::{
     self, ChangeError, ChangeResult, ControllerReply, GetNodeStatsRequest, Joined, KickReply, KickRequest,
-    LaneDown, LaneUp, NodeHello, NodeLoad, NodeReport, NodeStats, RoomChange, SessionChange, SessionRecord,
-    Slice,
+    NodeHello, NodeLoad, NodeReport, NodeStats, RoomChange, SessionChange, SessionRecord, Slice,
     change_result::Result as Answer,
     connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer},
     session_change::Change,
@@ -22,10 +20,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
-use tokio_stream::{
-    Stream, StreamExt,
-    wrappers::{ReceiverStream, TcpListenerStream},
-};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::world::{PATIENCE, World};
@@ -371,12 +366,6 @@ struct Service {
 
 #[tonic::async_trait]
 impl ConnectNodeService for Service {
-    type LaneStream = Pin<Box<dyn Stream<Item = Result<LaneUp, Status>> + Send>>;
-
-    async fn lane(&self, _: Request<Streaming<LaneDown>>) -> Result<Response<Self::LaneStream>, Status> {
-        Ok(Response::new(Box::pin(tokio_stream::empty().map(|(): ()| Ok(LaneUp::default())))))
-    }
-
     async fn get_node_stats(&self, _: Request<GetNodeStatsRequest>) -> Result<Response<NodeStats>, Status> {
         let incarnation = self.incarnation.to_string();
         Ok(Response::new(NodeStats { incarnation, ..Default::default() }))

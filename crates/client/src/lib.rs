@@ -28,6 +28,6 @@ pub mod subscriber;
 pub use content::{Content, ContentType};
 pub use controller::Controller;
 pub use error::Error;
-pub use pusher::{PushOptions, Pusher};
+pub use pusher::{Class, PushOptions, Pusher, Wait};
 pub use roomcast_proto::pubsub::{NodeCounts, PushReply, Receipt, SessionReceipt, UserReceipt};
 pub use subscriber::{Event, Push, Subscriber};

@@ -6,6 +6,7 @@ use roomcast_proto::pubsub::{
     self, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest,
     push_manager_service_client::PushManagerServiceClient,
 };
+pub use roomcast_proto::pubsub::{content::Class, push_options::Wait};
 use roomcast_types::{RoomId, UserId};
 use tonic::transport::Channel;
 
@@ -23,6 +24,18 @@ const DEADLINE: Duration = Duration::from_secs(5);
 pub struct PushOptions {
     /// Users that do not get this push; at most 1,000.
     pub exclude_user_ids: Vec<String>,
+    /// How far the push gets before its answer.
+    pub wait: Wait,
+    /// How long at most: up to 30 s; 1 s when absent. The push-manager answers 50 ms before the deadline at the latest.
+    pub wait_for: Option<Duration>,
+    /// Clients confirm the message.
+    pub ack: bool,
+    /// Instead of what the type says.
+    pub class: Class,
+    /// LATEST: what it replaces; at most 128 bytes.
+    pub key: String,
+    /// EXPIRING and LATEST: dropped after this time, at most a day.
+    pub ttl: Option<Duration>,
     /// Instead of the pusher's own deadline.
     pub deadline: Option<Duration>,
     /// W3C trace context that this push belongs to.
@@ -139,7 +152,16 @@ impl Pusher {
 
 impl From<&PushOptions> for pubsub::PushOptions {
     fn from(options: &PushOptions) -> Self {
-        Self { exclude_user_ids: options.exclude_user_ids.clone() }
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            exclude_user_ids: options.exclude_user_ids.clone(),
+            wait: options.wait.into(),
+            wait_ms: options.wait_for.map(millis),
+            ack: options.ack,
+            class: options.class.into(),
+            key: options.key.clone(),
+            ttl_ms: options.ttl.map(millis),
+        }
     }
 }
 

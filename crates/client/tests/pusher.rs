@@ -140,6 +140,7 @@ async fn a_push_carries_its_options_deadline_and_trace() {
         exclude_user_ids: vec!["me".into()],
         deadline: Some(Duration::from_secs(3)),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        ..PushOptions::default()
     };
     let reply = pusher(&[served.address]).push_to_room("room-001", hello(), &options).await.unwrap();
     assert_eq!(reply.message_id, "01");

@@ -1,6 +1,7 @@
-//! The words of the platform as types: ids, session identity, message ids, error codes and the room card.
+//! The words of the platform as types: ids, session identity, message ids and classes, error codes and the room card.
 
 pub mod card;
+pub mod class;
 pub mod code;
 pub mod id;
 pub mod message;
@@ -8,6 +9,7 @@ pub mod session;
 pub mod time;
 
 pub use card::{Membership, RoomCard, RoomState};
+pub use class::Class;
 pub use code::{Code, Fault};
 pub use id::{ClientId, InvalidId, NodeId, RoomId, ServiceId, UserId};
 pub use message::MessageId;

@@ -29,6 +29,16 @@ impl MessageId {
         (self.0.0 >> 80) as u64
     }
 
+    /// The 16 bytes of the lanes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_bytes()
+    }
+
+    /// From the 16 bytes of the lanes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|bytes| Self(Ulid::from_bytes(bytes)))
+    }
+
     /// From the 26 characters of the wire.
     pub fn parse(text: &str) -> Option<Self> {
         Ulid::from_string(text).ok().map(Self)
@@ -53,5 +63,6 @@ mod tests {
         assert_eq!(a.instance(), instance.as_u64() as u32);
         assert_eq!(b.unix_ms(), 1_001);
         assert_eq!(MessageId::parse(&a.to_string()), Some(a));
+        assert_eq!((MessageId::from_bytes(&a.to_bytes()), MessageId::from_bytes(&[0; 15])), (Some(a), None));
     }
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use roomcast_proto::pubsub::{Content, PushOptions, content};
+use roomcast_proto::pubsub::{Content, PushOptions, content, push_options::Wait};
 use roomcast_types::{Code, Fault};
 use serde::{
     Deserialize, Deserializer,
@@ -74,6 +74,14 @@ pub struct ContentBody {
 pub struct OptionsBody {
     #[serde(default)]
     exclude_user_ids: Vec<String>,
+    wait: Option<String>,
+    wait_ms: Option<u32>,
+    #[serde(default)]
+    ack: bool,
+    class: Option<String>,
+    #[serde(default)]
+    key: String,
+    ttl_ms: Option<u32>,
 }
 
 impl ContentBody {
@@ -104,10 +112,35 @@ impl ContentBody {
     }
 }
 
-impl From<Object<OptionsBody>> for PushOptions {
-    fn from(Object(options): Object<OptionsBody>) -> Self {
-        Self { exclude_user_ids: options.exclude_user_ids }
+impl TryFrom<Object<OptionsBody>> for PushOptions {
+    type Error = Fault;
+
+    fn try_from(Object(options): Object<OptionsBody>) -> Result<Self, Fault> {
+        let wait =
+            word("options.wait", options.wait, Wait::from_str_name, "ACCEPTED, WRITTEN, SETTLED or ACKED")?;
+        let classes = "ORDERED, EXPIRING, LATEST or CRITICAL";
+        let class = word("options.class", options.class, content::Class::from_str_name, classes)?;
+        Ok(Self {
+            exclude_user_ids: options.exclude_user_ids,
+            wait: wait.unwrap_or_default().into(),
+            wait_ms: options.wait_ms,
+            ack: options.ack,
+            class: class.unwrap_or_default().into(),
+            key: options.key,
+            ttl_ms: options.ttl_ms,
+        })
     }
+}
+
+fn word<T>(
+    field: &str,
+    word: Option<String>,
+    read: impl Fn(&str) -> Option<T>,
+    takes: &str,
+) -> Result<Option<T>, Fault> {
+    let Some(word) = word else { return Ok(None) };
+    let unknown = || Fault::bad_request(format!("{field} {word:?} is unknown; it takes {takes}"));
+    read(&word).map(Some).ok_or_else(unknown)
 }
 
 /// Reads and parses a body. Any content type will do.
@@ -155,8 +188,11 @@ mod tests {
     use super::*;
 
     fn mistake(body: &str) -> String {
-        let content = parse::<PushBody>(body.as_bytes()).and_then(|body| body.content.0.into_content());
-        content.unwrap_err().to_string()
+        let read = |body: PushBody| {
+            body.options.map(PushOptions::try_from).transpose()?;
+            body.content.0.into_content()
+        };
+        parse::<PushBody>(body.as_bytes()).and_then(read).unwrap_err().to_string()
     }
 
     #[test]
@@ -168,10 +204,10 @@ mod tests {
             ("{}", "missing field `content`"),
             (r#"{"content":{"data":"x"},"to":1}"#, "unknown field `to`"),
             (r#"{"content":{"data":"x","body":1}}"#, "content.body: unknown field `body`"),
-            (
-                r#"{"content":{"data":"x"},"options":{"wait":"SETTLED"}}"#,
-                "options.wait: unknown field `wait`",
-            ),
+            (r#"{"content":{"data":"x"},"options":{"log":true}}"#, "options.log: unknown field `log`"),
+            (r#"{"content":{"data":"x"},"options":{"wait":"LATER"}}"#, r#"options.wait "LATER" is unknown"#),
+            (r#"{"content":{"data":"x"},"options":{"class":"NEW"}}"#, r#"options.class "NEW" is unknown"#),
+            (r#"{"content":{"data":"x"},"options":{"wait_ms":-1}}"#, "options.wait_ms: "),
             (
                 r#"{"content":{"data":"x"},"options":{"exclude_user_ids":[1]}}"#,
                 "options.exclude_user_ids[0]: ",

@@ -53,7 +53,12 @@ pub(super) async fn to_users(State(api): State<Api>, headers: HeaderMap, body: B
     let push = async {
         let body: UsersBody = read(&headers, body, api.body_bytes_max).await?;
         let content = Some(body.content.0.into_content()?);
-        Push::to_users(&body.user_ids, content, body.options.map(PushOptions::from), api.push_bytes_max)
+        Push::to_users(
+            &body.user_ids,
+            content,
+            body.options.map(PushOptions::try_from).transpose()?,
+            api.push_bytes_max,
+        )
     };
     carry_out(&api, push.await, Kind::Users, &headers).await
 }
@@ -72,7 +77,7 @@ async fn one(
     body: Body,
 ) -> Result<(Option<Content>, Option<PushOptions>), Fault> {
     let body: PushBody = read(headers, body, api.body_bytes_max).await?;
-    Ok((Some(body.content.0.into_content()?), body.options.map(PushOptions::from)))
+    Ok((Some(body.content.0.into_content()?), body.options.map(PushOptions::try_from).transpose()?))
 }
 
 async fn carry_out(

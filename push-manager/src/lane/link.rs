@@ -19,7 +19,7 @@ use super::{
     dial::{DialError, dial, first_message},
     interest::Held,
 };
-use crate::{push::Verdict, routes::NodeIndex};
+use crate::routes::NodeIndex;
 
 /// Waits between two dials.
 const REDIAL_FIRST: Duration = Duration::from_millis(50);
@@ -150,7 +150,7 @@ impl Link {
         });
         self.forget_routes();
         for ticket in lost {
-            ticket.settle(Verdict::Lost);
+            ticket.lost();
         }
     }
 
@@ -233,7 +233,7 @@ impl Link {
         self.has_snapshot = false;
         self.lane.set_phase(Phase::Syncing);
         for ticket in lost {
-            ticket.settle(Verdict::Lost);
+            ticket.lost();
         }
         Ok(())
     }
@@ -308,14 +308,16 @@ impl Link {
             self.lane.users.store(self.held.users() as u64, Ordering::Release);
             self.count_routes();
         }
-        let settled: Vec<_> = self.lane.change(|outgoing| {
+        let late = self.lane.change(|outgoing| {
             outgoing.acked(message.down_ack);
             outgoing.processed(self.up_seen);
-            outcomes.into_iter().filter_map(|outcome| outgoing.settle(outcome)).collect()
+            outcomes
+                .into_iter()
+                .map(|outcome| outgoing.settle(outcome))
+                .filter(|is_wanted| !is_wanted)
+                .count()
         });
-        for (ticket, verdict) in settled {
-            ticket.settle(verdict);
-        }
+        context.metrics.outcomes_late.increment(late as u64);
         if let Some(pong) = message.pong
             && self.has_snapshot
             && pong.sent_us <= context.clock.now_us()
@@ -357,7 +359,7 @@ async fn give_up_late_messages(lane: &Lane) {
             tracing::warn!(node = %lane.node_id, messages = given_up, "messages were given up at their deadline");
         }
         for ticket in tickets {
-            ticket.settle(Verdict::Lost);
+            ticket.lost();
         }
         let is_trusted = lane.stance(now_us) == Stance::Trusted;
         if was_trusted && !is_trusted {

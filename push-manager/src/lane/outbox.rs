@@ -177,12 +177,6 @@ impl<T> Outbox<T> {
         left
     }
 
-    /// The waiting item with this number.
-    pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        (index < self.numbered).then(|| &mut self.entries[index].item)
-    }
-
     fn leave(&mut self) -> Option<T> {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.bytes;

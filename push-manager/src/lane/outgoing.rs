@@ -2,17 +2,14 @@
 
 use std::task::Waker;
 
-use roomcast_proto::pubsub::{DownItem, LaneDown, LaneHello, LanePing, Outcome};
+use roomcast_proto::pubsub::{DownItem, LaneDown, LaneHello, LanePing, Outcome, down_item::Item};
 
 use super::{
     Parcel, Refusal,
-    awaiting::Awaiting,
+    open::Open,
     outbox::{BatchBounds, Bounds, Outbox},
 };
-use crate::{
-    metrics::QueueMetrics,
-    push::{Ticket, Verdict},
-};
+use crate::{metrics::QueueMetrics, push::Ticket};
 
 /// What travels in one message: small enough that a ping behind it is not late, and far below what a node takes.
 const BATCH: BatchBounds = BatchBounds { items: 256, bytes: 256 * 1024 };
@@ -21,7 +18,7 @@ const BATCH: BatchBounds = BatchBounds { items: 256, bytes: 256 * 1024 };
 #[derive(Debug)]
 pub struct Outgoing {
     outbox: Outbox<Parcel>,
-    awaiting: Awaiting<Ticket>,
+    open: Open,
     /// Counts connections; a stream of an earlier one ends.
     connection: u64,
     hello: Option<LaneHello>,
@@ -42,7 +39,7 @@ impl Outgoing {
     pub fn new(bounds: Bounds, deadline_us: u64, metrics: QueueMetrics) -> Self {
         Self {
             outbox: Outbox::new(bounds, deadline_us),
-            awaiting: Awaiting::new(),
+            open: Open::default(),
             connection: 0,
             hello: None,
             is_linked: false,
@@ -73,13 +70,17 @@ impl Outgoing {
         self.outbox.len()
     }
 
-    pub fn push(&mut self, parcel: Parcel, bytes: usize, now_us: u64) -> Result<(), (Parcel, Refusal)> {
+    pub fn push(&mut self, parcel: Parcel, bytes: usize, now_us: u64) -> Result<(), Refusal> {
         if self.is_dead {
-            return Err((parcel, Refusal::Dead));
+            return Err(Refusal::Dead);
         }
-        let queued = self.outbox.push(parcel, bytes, now_us).map_err(|parcel| (parcel, Refusal::Full));
+        let ticket = parcel.ticket.clone();
+        self.outbox.push(parcel, bytes, now_us).map_err(|_| Refusal::Full)?;
+        if let Some((message_id, ticket)) = ticket {
+            self.open.add(message_id, ticket);
+        }
         self.count();
-        queued
+        Ok(())
     }
 
     /// A connection begins with this hello; streams of earlier ones end. Returns its number.
@@ -98,35 +99,38 @@ impl Outgoing {
 
     /// The same life answered: it processed our numbers up to `seen`.
     pub fn resume(&mut self, seen: u64) {
-        for (number, parcel) in self.outbox.resume(seen) {
-            self.await_outcome(number, parcel);
-        }
+        self.outbox.resume(seen);
         self.link();
     }
 
     /// A life answered that knows none of our numbers. `is_first`: no other was linked before, so nothing is lost.
+    /// What was addressed blind is sent to the new life, too, but counts for the dead one.
     pub fn restart(&mut self, seen: u64, is_first: bool) -> Vec<Ticket> {
-        let mut lost = if is_first { Vec::new() } else { self.awaiting.clear() };
+        let mut lost = if is_first { Vec::new() } else { self.open.take_all() };
         let left = self.outbox.restart(seen, |parcel, _| {
             if !is_first {
-                lost.extend(parcel.ticket.take());
+                parcel.ticket = None;
             }
             is_first || !parcel.was_trusted
         });
-        lost.extend(left.into_iter().filter_map(|parcel| parcel.ticket));
+        lost.extend(self.given_up(left));
         (self.up_seen, self.up_acked) = (0, 0);
         self.link();
         lost
     }
 
     /// The same life answered, and forgot the lane: what was sent may have been processed, so it is not sent again.
-    /// Outcomes of what it acknowledged will not come; their pushes end as pending.
+    /// Outcomes of what it acknowledged are told anew.
     pub fn forgotten(&mut self, seen: u64) -> Vec<Ticket> {
-        self.awaiting.clear();
         let left = self.outbox.restart(seen, |_, was_sent| !was_sent);
         (self.up_seen, self.up_acked) = (0, 0);
         self.link();
-        left.into_iter().filter_map(|parcel| parcel.ticket).collect()
+        self.given_up(left)
+    }
+
+    fn given_up(&mut self, parcels: Vec<Parcel>) -> Vec<Ticket> {
+        let ids = parcels.into_iter().filter_map(|parcel| parcel.ticket);
+        ids.filter_map(|(message_id, _)| self.open.take(message_id)).collect()
     }
 
     fn link(&mut self) {
@@ -139,17 +143,17 @@ impl Outgoing {
     /// The node is dead: nothing waits for it, and nothing joins the queue until one answers.
     pub fn die(&mut self) -> Vec<Ticket> {
         self.is_dead = true;
-        let mut lost = self.awaiting.clear();
-        lost.extend(self.outbox.give_up().into_iter().filter_map(|parcel| parcel.ticket));
+        self.outbox.give_up();
         self.count();
-        lost
+        self.open.take_all()
     }
 
     /// What is past its deadline, given up.
     pub fn expire(&mut self, now_us: u64) -> (usize, Vec<Ticket>) {
+        self.open.forget_old();
         let given_up = self.outbox.expire(now_us);
         self.count();
-        (given_up.len(), given_up.into_iter().filter_map(|parcel| parcel.ticket).collect())
+        (given_up.len(), self.given_up(given_up))
     }
 
     pub fn ask_echo(&mut self) {
@@ -157,24 +161,13 @@ impl Outgoing {
     }
 
     pub fn acked(&mut self, number: u64) {
-        for (number, parcel) in self.outbox.ack(number) {
-            self.await_outcome(number, parcel);
-        }
+        self.outbox.ack(number);
         self.count();
     }
 
-    fn await_outcome(&mut self, number: u64, parcel: Parcel) {
-        if let Some(ticket) = parcel.ticket {
-            self.awaiting.add(number, ticket);
-        }
-    }
-
-    /// Whom an outcome concerns; the node may tell it before it acknowledges the message.
-    pub fn settle(&mut self, outcome: Outcome) -> Option<(Ticket, Verdict)> {
-        let number = outcome.number;
-        let waiting = self.outbox.get_mut(number).and_then(|parcel| parcel.ticket.take());
-        let ticket = waiting.or_else(|| self.awaiting.take(number))?;
-        Some((ticket, Verdict::Tried(outcome)))
+    /// Hands an outcome to its push; false when that no longer wants it.
+    pub fn settle(&mut self, outcome: Outcome) -> bool {
+        self.open.settle(outcome)
     }
 
     pub fn processed(&mut self, up_seen: u64) {
@@ -204,7 +197,7 @@ impl Outgoing {
             self.metrics.resends.increment(batch.resent as u64);
             message.first_number = batch.first_number;
             message.items = match batch.empty {
-                0 => batch.items.into_iter().map(|parcel| DownItem::clone(&parcel.item)).collect(),
+                0 => batch.items.into_iter().map(|parcel| parcel.leaving(now_us)).collect(),
                 empty => vec![DownItem::default(); empty],
             };
             says_something = true;
@@ -217,6 +210,18 @@ impl Outgoing {
         self.metrics.messages.increment(now.0 as f64 - self.counted.0 as f64);
         self.metrics.bytes.increment(now.1 as f64 - self.counted.1 as f64);
         self.counted = now;
+    }
+}
+
+impl Parcel {
+    /// As it leaves now: with what is left of its time to live.
+    fn leaving(&self, now_us: u64) -> DownItem {
+        let mut item = DownItem::clone(&self.item);
+        if let (Some(expires_us), Some(Item::Deliver(deliver))) = (self.expires_us, &mut item.item) {
+            let left_ms = expires_us.saturating_sub(now_us) / 1_000;
+            deliver.ttl_ms = Some(u32::try_from(left_ms).unwrap_or(u32::MAX));
+        }
+        item
     }
 }
 

@@ -8,50 +8,50 @@ use roomcast_proto::pubsub::{
 use roomcast_types::{SessionId, UserId};
 
 use super::{
-    plan::{Leg, Plan},
-    tally::Verdict,
+    record::{Heard, Record, RecordLeg, State},
+    request::Level,
 };
 
-/// What came of the plan.
-#[derive(Debug)]
-pub struct Heard {
-    /// By leg; `None` when the node has not answered.
-    pub verdicts: Vec<Option<Verdict>>,
-    /// Nodes that turned out to be out of reach when the message was put on their lanes.
-    pub unreachable: u32,
-}
-
 /// Outcomes of sessions, the best first, as they stand for their user.
-const RANKED: [&str; 7] =
-    ["WRITTEN", "PENDING", "FILTERED", "DROPPED_SLOW", "CLOSED", "NODE_LOST", "OFFLINE"];
+const RANKED: [&str; 10] = [
+    "ACKED",
+    "WRITTEN",
+    "PENDING",
+    "SUPERSEDED",
+    "EXPIRED",
+    "FILTERED",
+    "DROPPED_SLOW",
+    "CLOSED",
+    "NODE_LOST",
+    "OFFLINE",
+];
 
-/// Composes it. `users` are those a push to users named.
-pub fn compose(plan: &Plan, heard: &Heard, users: &[UserId]) -> Receipt {
-    let mut sum = Sum::new(users);
-    let mut is_complete = true;
-    for (index, leg) in plan.legs.iter().enumerate() {
-        let node_id = plan.lanes[leg.lane].node_id().as_str();
-        match heard.verdicts.get(index).and_then(Option::as_ref) {
-            Some(Verdict::Tried(outcome)) => sum.tried(leg, outcome, node_id),
-            Some(Verdict::Lost) => sum.lost(leg),
-            None => {
-                sum.unheard(leg);
-                is_complete &= !leg.is_known;
-            }
-        }
+/// The receipt as of `state`, with respect to `level`.
+pub fn compose(record: &Record, state: &State, level: Level) -> Receipt {
+    let mut sum = Sum::new(record.target.users());
+    let mut is_heard = true;
+    for (leg, heard) in record.legs.iter().zip(&state.heard) {
+        sum.leg(leg, heard);
+        is_heard &= !leg.is_known || heard.is_lost || heard.outcome.is_some();
     }
     sum.offline();
     let settled: u64 = sum.outcomes.values().sum();
+    let is_settled = is_heard && sum.pending == 0;
     Receipt {
-        level: "WRITTEN".to_owned(),
-        complete: is_complete,
+        level: level.as_str().to_owned(),
+        complete: match level {
+            Level::Accepted => true,
+            Level::Written => is_heard,
+            Level::Settled => is_settled,
+            Level::Acked => is_settled && !sum.outcomes.contains_key("WRITTEN"),
+        },
         targets: sum.pending + settled,
         pending: sum.pending,
         outcomes: sum.outcomes.into_iter().map(|(word, count)| (word.to_owned(), count)).collect(),
         nodes: Some(NodeCounts {
-            addressed: plan.addressed,
-            unreachable: plan.unreachable + heard.unreachable,
-            blind: plan.blind,
+            addressed: record.addressed,
+            unreachable: state.unreachable,
+            blind: record.blind,
         }),
         users: sum.users,
     }
@@ -79,18 +79,48 @@ impl Sum {
         }
     }
 
-    fn tried(&mut self, leg: &Leg, outcome: &Outcome, node_id: &str) {
-        self.pending += outcome.pending;
-        self.count("WRITTEN", outcome.written);
-        self.count("FILTERED", outcome.filtered);
-        self.count("DROPPED_SLOW", outcome.dropped_slow);
-        self.count("CLOSED", outcome.closed);
+    fn leg(&mut self, leg: &RecordLeg, heard: &Heard) {
+        let undecided = if heard.is_lost { "NODE_LOST" } else { "PENDING" };
+        match &heard.outcome {
+            Some(outcome) => self.tried(leg, outcome, undecided),
+            None => {
+                self.undecided(undecided, leg.announced);
+                for user in leg.users.iter().filter(|user| user.announced > 0) {
+                    self.improve(user.position, undecided);
+                }
+            }
+        }
+    }
+
+    fn undecided(&mut self, word: &'static str, count: u64) {
+        match word {
+            "PENDING" => self.pending += count,
+            word => self.count(word, count),
+        }
+    }
+
+    fn tried(&mut self, leg: &RecordLeg, outcome: &Outcome, undecided: &'static str) {
+        self.undecided(undecided, outcome.pending);
+        for (word, count) in [
+            ("WRITTEN", outcome.written),
+            ("ACKED", outcome.acked),
+            ("EXPIRED", outcome.expired),
+            ("SUPERSEDED", outcome.superseded),
+            ("FILTERED", outcome.filtered),
+            ("DROPPED_SLOW", outcome.dropped_slow),
+            ("CLOSED", outcome.closed),
+        ] {
+            self.count(word, count);
+        }
         for session in &outcome.sessions {
             let Some(user) = leg.users.get(session.user as usize) else { continue };
             let word = match session.kind() {
                 Kind::Written => "WRITTEN",
-                Kind::Pending => "PENDING",
+                Kind::Acked => "ACKED",
+                Kind::Pending => undecided,
                 Kind::Filtered => "FILTERED",
+                Kind::Expired => "EXPIRED",
+                Kind::Superseded => "SUPERSEDED",
                 Kind::DroppedSlow => "DROPPED_SLOW",
                 Kind::Closed => "CLOSED",
             };
@@ -99,24 +129,10 @@ impl Sum {
             if let Some(receipt) = self.users.get_mut(user.position) {
                 receipt.sessions.push(SessionReceipt {
                     session_id: session_id.map(|id| id.to_string()).unwrap_or_default(),
-                    node_id: node_id.to_owned(),
+                    node_id: leg.node_id.to_string(),
                     outcome: word.to_owned(),
                 });
             }
-        }
-    }
-
-    fn lost(&mut self, leg: &Leg) {
-        self.count("NODE_LOST", leg.announced);
-        for user in leg.users.iter().filter(|user| user.announced > 0) {
-            self.improve(user.position, "NODE_LOST");
-        }
-    }
-
-    fn unheard(&mut self, leg: &Leg) {
-        self.pending += leg.announced;
-        for user in leg.users.iter().filter(|user| user.announced > 0) {
-            self.improve(user.position, "PENDING");
         }
     }
 

@@ -1,14 +1,25 @@
 //! What a push asks for, checked: every limit named where it is broken.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use roomcast_proto::pubsub::{Content, PushOptions, content};
-use roomcast_types::{Code, Fault, RoomId, UserId};
+use roomcast_proto::{
+    convert,
+    pubsub::{Content, PushOptions, content, push_options::Wait},
+};
+use roomcast_types::{Class, Code, Fault, RoomId, UserId};
 
 /// Users that one push may name.
 pub const USERS_MAX: usize = 1_000;
 /// Users that one push may exclude.
 pub const EXCLUDED_MAX: usize = 1_000;
+/// Longest wait.
+const WAIT_MS_MAX: u32 = 30_000;
+/// Longest time to live: a day.
+const TTL_MS_MAX: u32 = 86_400_000;
+/// Time to live of class EXPIRING when none is given: old audio is noise.
+const EXPIRING_TTL: Duration = Duration::from_secs(2);
+/// Longest key.
+const KEY_BYTES_MAX: usize = 128;
 
 /// Whom a push is for.
 #[derive(Debug, Clone)]
@@ -21,6 +32,127 @@ pub enum Target {
     All,
 }
 
+/// How far a push gets before its answer, or a watch before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Level {
+    /// Nothing is waited for.
+    Accepted,
+    /// Every shard tried every target once.
+    #[default]
+    Written,
+    /// Nothing is pending.
+    Settled,
+    /// Nothing is pending, and every client that got it has confirmed it.
+    Acked,
+}
+
+impl Level {
+    /// The word of the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "ACCEPTED",
+            Self::Written => "WRITTEN",
+            Self::Settled => "SETTLED",
+            Self::Acked => "ACKED",
+        }
+    }
+
+    /// From the number of the wire; `field` names it in the error.
+    pub fn from_wire(field: &str, number: i32) -> Result<Self, Fault> {
+        match Wait::try_from(number) {
+            Ok(Wait::Accepted) => Ok(Self::Accepted),
+            Ok(Wait::Written) => Ok(Self::Written),
+            Ok(Wait::Settled) => Ok(Self::Settled),
+            Ok(Wait::Acked) => Ok(Self::Acked),
+            Err(_) => Err(Fault::bad_request(format!(
+                "{field} {number} is unknown; it takes WRITTEN (0), ACCEPTED (1), SETTLED (2) or ACKED (3)"
+            ))),
+        }
+    }
+}
+
+/// How a push is carried out.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Who does not get it.
+    pub exclude_user_ids: Vec<String>,
+    /// What to wait for.
+    pub level: Level,
+    /// How long; `None`: as configured.
+    pub wait: Option<Duration>,
+    /// Clients confirm it.
+    pub wants_ack: bool,
+    /// What may happen to it in front of a slow reader.
+    pub class: Class,
+    /// LATEST: what it replaces.
+    pub key: String,
+    /// After which it is worth nothing.
+    pub ttl: Option<Duration>,
+}
+
+impl Options {
+    fn checked(options: PushOptions, content_type: content::Type) -> Result<Self, Fault> {
+        let exclude_user_ids = options.exclude_user_ids;
+        if exclude_user_ids.len() > EXCLUDED_MAX {
+            let count = exclude_user_ids.len();
+            return Err(Fault::bad_request(format!(
+                "options.exclude_user_ids has {count} entries; at most {EXCLUDED_MAX} are allowed"
+            )));
+        }
+        for (index, user_id) in exclude_user_ids.iter().enumerate() {
+            nested("options.exclude_user_ids", index, user_id)?;
+        }
+        let level = Level::from_wire("options.wait", options.wait)?;
+        let wait =
+            options.wait_ms.map(|wait_ms| between("options.wait_ms", wait_ms, WAIT_MS_MAX)).transpose()?;
+        let asked = content::Class::try_from(options.class).map_err(|_| {
+            Fault::bad_request(format!(
+                "options.class {} is unknown; it takes BY_TYPE (0), ORDERED (1), EXPIRING (2), LATEST (3) or CRITICAL (4)",
+                options.class
+            ))
+        })?;
+        let class = match asked {
+            content::Class::ByType if !options.key.is_empty() => Class::Latest,
+            asked => convert::class(asked, content_type),
+        };
+        check_key(&options.key, class)?;
+        let ttl = options.ttl_ms.map(|ttl_ms| between("options.ttl_ms", ttl_ms, TTL_MS_MAX)).transpose()?;
+        if ttl.is_some() && !class.may_be_dropped() {
+            return Err(Fault::bad_request(format!(
+                "options.ttl_ms goes with class EXPIRING or LATEST; this push is {}",
+                class.as_str()
+            )));
+        }
+        let wants_ack = options.ack || level == Level::Acked;
+        let ttl = ttl.or((class == Class::Expiring).then_some(EXPIRING_TTL));
+        Ok(Self { exclude_user_ids, level, wait, wants_ack, class, key: options.key, ttl })
+    }
+}
+
+fn between(field: &str, millis: u32, most: u32) -> Result<Duration, Fault> {
+    if (1..=most).contains(&millis) {
+        return Ok(Duration::from_millis(millis.into()));
+    }
+    Err(Fault::bad_request(format!("{field} is {millis}; it takes 1 to {most}")))
+}
+
+fn check_key(key: &str, class: Class) -> Result<(), Fault> {
+    if key.len() > KEY_BYTES_MAX {
+        let bytes = key.len();
+        return Err(Fault::bad_request(format!(
+            "options.key has {bytes} bytes; at most {KEY_BYTES_MAX} are allowed"
+        )));
+    }
+    if key.chars().any(char::is_control) {
+        return Err(Fault::bad_request("options.key has a control character"));
+    }
+    if !key.is_empty() && class != Class::Latest {
+        let class = class.as_str();
+        return Err(Fault::bad_request(format!("options.key goes with class LATEST; this push is {class}")));
+    }
+    Ok(())
+}
+
 /// A push that may be carried out.
 #[derive(Debug, Clone)]
 pub struct Push {
@@ -28,8 +160,18 @@ pub struct Push {
     pub target: Target,
     /// What is said.
     pub content: Content,
-    /// Who does not get it.
-    pub exclude_user_ids: Vec<String>,
+    /// How.
+    pub options: Options,
+}
+
+impl Target {
+    /// The users it names.
+    pub fn users(&self) -> &[UserId] {
+        match self {
+            Self::Users(users) => users,
+            Self::Room(_) | Self::All => &[],
+        }
+    }
 }
 
 impl Push {
@@ -92,12 +234,12 @@ impl Push {
         bytes_max: usize,
     ) -> Result<Self, Fault> {
         let content = content.ok_or_else(|| Fault::bad_request("content is missing"))?;
-        if content::Type::try_from(content.r#type).is_err() {
+        let content_type = content::Type::try_from(content.r#type).map_err(|_| {
             let number = content.r#type;
-            return Err(Fault::bad_request(format!(
+            Fault::bad_request(format!(
                 "content.type {number} is unknown; it takes TEXT (0), AUDIO (1), TRANSLATION (2), SYSTEM (3) or STATE (4)"
-            )));
-        }
+            ))
+        })?;
         if content.data.len() > bytes_max {
             let bytes = content.data.len();
             let message = format!(
@@ -105,17 +247,8 @@ impl Push {
             );
             return Err(Fault::new(Code::TooLarge, message));
         }
-        let exclude_user_ids = options.unwrap_or_default().exclude_user_ids;
-        if exclude_user_ids.len() > EXCLUDED_MAX {
-            let count = exclude_user_ids.len();
-            return Err(Fault::bad_request(format!(
-                "options.exclude_user_ids has {count} entries; at most {EXCLUDED_MAX} are allowed"
-            )));
-        }
-        for (index, user_id) in exclude_user_ids.iter().enumerate() {
-            nested("options.exclude_user_ids", index, user_id)?;
-        }
-        Ok(Self { target, content, exclude_user_ids })
+        let options = Options::checked(options.unwrap_or_default(), content_type)?;
+        Ok(Self { target, content, options })
     }
 }
 
@@ -136,7 +269,7 @@ mod tests {
     }
 
     fn excluding(user_ids: Vec<String>) -> Option<PushOptions> {
-        Some(PushOptions { exclude_user_ids: user_ids })
+        Some(PushOptions { exclude_user_ids: user_ids, ..PushOptions::default() })
     }
 
     fn line(push: Result<Push, Fault>) -> String {

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,12 +11,9 @@ use std::{
 
 use roomcast_proto::{
     pubsub::{
-        self, ControllerReply, CreateRoomRequest, DeleteRoomReply, DeleteRoomRequest, GetRoomInfoRequest,
-        GetRoomStatsRequest, GetUserNodeRequest, JoinRoomReply, JoinRoomRequest, KickUserReply,
-        KickUserRequest, LeaveRoomReply, LeaveRoomRequest, ListNodesReply, ListNodesRequest, ListRoomsReply,
-        ListRoomsRequest, ListSessionsReply, ListSessionsRequest, NodeInfo, NodeReport, RoomCard, RoomInfo,
-        RoomMember, RoomStats, RoomSummary, SelectConnectNodeReply, SelectConnectNodeRequest, SessionInfo,
-        UpdateRoomRequest, UserNode,
+        self, GetRoomInfoRequest, GetUserNodeRequest, ListNodesReply, ListNodesRequest, ListRoomsReply,
+        ListRoomsRequest, ListSessionsReply, ListSessionsRequest, NodeInfo, RoomCard, RoomInfo, RoomMember,
+        RoomSummary, SessionInfo, UserNode,
         controller_service_server::{ControllerService, ControllerServiceServer},
     },
     status,
@@ -26,9 +22,8 @@ use roomcast_registry::{Expect, Registration, Registry, Role, State};
 use roomcast_runtime::{bind, serve};
 use roomcast_types::{Code, Fault, Incarnation, ServiceId};
 use tokio::task::JoinHandle;
-use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 #[derive(Default)]
 struct Inner {
@@ -100,16 +95,8 @@ pub fn card(room_id: &str, version: u64, state: pubsub::room_card::State) -> Roo
 
 struct Service(Arc<Inner>);
 
-type Replies = Pin<Box<dyn Stream<Item = Result<ControllerReply, Status>> + Send>>;
-
-fn none<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("fake"))
-}
-
 #[tonic::async_trait]
 impl ControllerService for Service {
-    type ReportStream = Replies;
-
     async fn get_room_info(
         &self,
         request: Request<GetRoomInfoRequest>,
@@ -168,36 +155,5 @@ impl ControllerService for Service {
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesReply>, Status> {
         let node = NodeInfo { node_id: "node-1".into(), sessions: 3, ..NodeInfo::default() };
         Ok(Response::new(ListNodesReply { nodes: vec![node], ..ListNodesReply::default() }))
-    }
-
-    async fn get_room_stats(&self, _: Request<GetRoomStatsRequest>) -> Result<Response<RoomStats>, Status> {
-        none()
-    }
-    async fn create_room(&self, _: Request<CreateRoomRequest>) -> Result<Response<RoomCard>, Status> {
-        none()
-    }
-    async fn update_room(&self, _: Request<UpdateRoomRequest>) -> Result<Response<RoomCard>, Status> {
-        none()
-    }
-    async fn delete_room(&self, _: Request<DeleteRoomRequest>) -> Result<Response<DeleteRoomReply>, Status> {
-        none()
-    }
-    async fn join_room(&self, _: Request<JoinRoomRequest>) -> Result<Response<JoinRoomReply>, Status> {
-        none()
-    }
-    async fn leave_room(&self, _: Request<LeaveRoomRequest>) -> Result<Response<LeaveRoomReply>, Status> {
-        none()
-    }
-    async fn select_connect_node(
-        &self,
-        _: Request<SelectConnectNodeRequest>,
-    ) -> Result<Response<SelectConnectNodeReply>, Status> {
-        none()
-    }
-    async fn kick_user(&self, _: Request<KickUserRequest>) -> Result<Response<KickUserReply>, Status> {
-        none()
-    }
-    async fn report(&self, _: Request<Streaming<NodeReport>>) -> Result<Response<Replies>, Status> {
-        none()
     }
 }

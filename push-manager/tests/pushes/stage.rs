@@ -87,7 +87,7 @@ impl Stage {
     /// The receipt of a push to everybody but these.
     pub async fn all(&self, text: &str, excluded: &[&str]) -> Receipt {
         let exclude_user_ids = excluded.iter().map(|id| (*id).to_owned()).collect();
-        let options = Some(PushOptions { exclude_user_ids });
+        let options = Some(PushOptions { exclude_user_ids, ..PushOptions::default() });
         let request = BroadcastRequest { content: content(text), options };
         answer(self.client.clone().broadcast(request).await).unwrap().receipt.unwrap()
     }

@@ -6,8 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use roomcast_proto::pubsub::{
-    self, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest,
-    RoomChangedReply, RoomChangedRequest,
+    self, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
     controller_service_server::{ControllerService, ControllerServiceServer},
     push_manager_service_server::{PushManagerService, PushManagerServiceServer},
 };
@@ -141,17 +140,8 @@ impl PushManagerService for PushManager {
         let request = request.into_inner();
         self.push(request.user_id, request.content)
     }
-    async fn push_to_users(&self, _: Request<PushToUsersRequest>) -> Result<Response<PushReply>, Status> {
-        Err(Status::internal("not part of these tests"))
-    }
     async fn broadcast(&self, request: Request<BroadcastRequest>) -> Result<Response<PushReply>, Status> {
         self.push(String::new(), request.into_inner().content)
-    }
-    async fn room_changed(
-        &self,
-        _: Request<RoomChangedRequest>,
-    ) -> Result<Response<RoomChangedReply>, Status> {
-        Err(Status::internal("not part of these tests"))
     }
 }
 
@@ -161,13 +151,6 @@ macro_rules! controller {
     ($($name:ident($request:ident) -> $reply:ident;)*) => {
         #[tonic::async_trait]
         impl ControllerService for Controller {
-            type ReportStream = tokio_stream::Empty<Result<pubsub::ControllerReply, Status>>;
-            async fn report(
-                &self,
-                _: Request<tonic::Streaming<pubsub::NodeReport>>,
-            ) -> Result<Response<Self::ReportStream>, Status> {
-                Err(Status::internal("not part of these tests"))
-            }
             $(async fn $name(
                 &self,
                 _: Request<pubsub::$request>,

@@ -89,6 +89,9 @@ pub struct PushManager {
     pub lane_trust: Duration,
     #[serde(with = "duration")]
     pub wait: Duration,
+    #[serde(with = "duration")]
+    pub receipt_ttl: Duration,
+    pub receipt_bytes: ByteCount,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -82,6 +82,10 @@ impl Config {
         if push.wait > Duration::from_secs(30) {
             problems.push("push_manager.wait: at most 30s".to_owned());
         }
+        no_shorter(problems, "push_manager.receipt_ttl", push.receipt_ttl, Duration::from_secs(1));
+        if push.receipt_ttl > Duration::from_secs(600) {
+            problems.push("push_manager.receipt_ttl: at most 10m".to_owned());
+        }
         if self.limits.push_bytes_max > push.lane_queue_bytes {
             problems.push("push_manager.lane_queue_bytes: it must hold limits.push_bytes_max".to_owned());
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use roomcast_proto::pubsub::SessionOutcome;
-use roomcast_types::{Incarnation, NodeId};
+use roomcast_types::{Incarnation, MessageId, NodeId, UserId};
 use tokio::sync::watch;
 
 use super::*;
@@ -12,7 +12,10 @@ use crate::{
     clock::Clock,
     lane::{Bounds, Context, Lane},
     metrics::Metrics,
-    push::plan::LegUser,
+    push::{
+        Target,
+        plan::{Leg, LegUser, Plan},
+    },
     routes::Routes,
 };
 
@@ -52,6 +55,31 @@ fn session(user: u32, kind: Kind) -> SessionOutcome {
     SessionOutcome { user, session_id: vec![user as u8; 16], kind: kind.into() }
 }
 
+fn tried(outcome: Outcome) -> Heard {
+    Heard { outcome: Some(outcome), is_lost: false }
+}
+
+fn lost() -> Heard {
+    Heard { outcome: None, is_lost: true }
+}
+
+fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
+    let id = MessageId::new(1, Incarnation::random(), 1);
+    let record = Record::new(id, Target::Users(users), false, plan);
+    let state = State { heard, ..record.state() };
+    compose(&record, &state, Level::Written)
+}
+
+#[test]
+fn what_a_dead_node_left_pending_is_lost_and_the_rest_stands() {
+    let plan = plan(vec![leg(0, &[(0, 3)])]);
+    let outcome = Outcome { written: 2, pending: 1, ..Outcome::default() };
+    let heard = Heard { outcome: Some(outcome), is_lost: true };
+    let receipt = receipt(&plan, vec![heard], users(&["ann"]));
+    assert_eq!((receipt.pending, receipt.complete), (0, true));
+    assert_eq!((receipt.outcomes["WRITTEN"], receipt.outcomes["NODE_LOST"]), (2, 1));
+}
+
 fn users(names: &[&str]) -> Vec<UserId> {
     names.iter().map(|name| UserId::new(name).unwrap()).collect()
 }
@@ -66,11 +94,7 @@ fn sessions_of_a_user_on_several_nodes_are_one_entry_with_the_best_outcome() {
         ..Outcome::default()
     };
     let two = Outcome { filtered: 1, sessions: vec![session(0, Kind::Filtered)], ..Outcome::default() };
-    let heard = Heard {
-        verdicts: vec![Some(Verdict::Tried(one)), Some(Verdict::Tried(two)), Some(Verdict::Lost)],
-        unreachable: 0,
-    };
-    let receipt = compose(&plan, &heard, &users(&["ann", "bob", "eve", "joe"]));
+    let receipt = receipt(&plan, vec![tried(one), tried(two), lost()], users(&["ann", "bob", "eve", "joe"]));
     let outcomes: Vec<_> = receipt.users.iter().map(|user| user.outcome.as_str()).collect();
     assert_eq!(outcomes, ["WRITTEN", "OFFLINE", "FILTERED", "NODE_LOST"]);
     let eve: Vec<_> = receipt.users[2].sessions.iter().map(|session| session.node_id.as_str()).collect();
@@ -84,9 +108,9 @@ fn sessions_of_a_user_on_several_nodes_are_one_entry_with_the_best_outcome() {
 
 #[test]
 fn a_node_that_did_not_answer_leaves_what_it_announced_pending() {
-    let plan = plan(vec![leg(0, &[(0, 2)]), leg(1, &[(1, 0)])]);
-    let heard = Heard { verdicts: vec![None, None], unreachable: 1 };
-    let receipt = compose(&plan, &heard, &users(&["ann", "bob"]));
+    let mut plan = plan(vec![leg(0, &[(0, 2)]), leg(1, &[(1, 0)])]);
+    plan.unreachable = 1;
+    let receipt = receipt(&plan, vec![Heard::default(); 2], users(&["ann", "bob"]));
     assert!(!receipt.complete);
     assert_eq!((receipt.targets, receipt.pending), (3, 2));
     assert_eq!(receipt.users[0].outcome, "PENDING");
@@ -94,40 +118,39 @@ fn a_node_that_did_not_answer_leaves_what_it_announced_pending() {
     assert_eq!(receipt.nodes.unwrap().unreachable, 1);
 }
 
-fn verdict() -> impl Strategy<Value = Option<Verdict>> {
+fn heard() -> impl Strategy<Value = Heard> {
     let count = || 0..5_000u64;
-    let outcome = (count(), count(), count(), count(), count(), count(), 0..40u32, 0..6i32);
+    let outcome = (count(), count(), count(), count(), count(), count(), count(), 0..40u32, 0..9i32);
     let tried =
-        outcome.prop_map(|(targets, written, pending, filtered, dropped_slow, closed, user, kind)| {
-            let sessions = vec![SessionOutcome { user, session_id: vec![1; 16], kind }];
-            let number = 1;
-            Verdict::Tried(Outcome {
-                number,
-                targets,
+        outcome.prop_map(|(written, acked, pending, filtered, expired, dropped_slow, closed, user, kind)| {
+            Outcome {
                 written,
+                acked,
                 pending,
                 filtered,
+                expired,
                 dropped_slow,
                 closed,
-                sessions,
-            })
+                sessions: vec![SessionOutcome { user, session_id: vec![1; 16], kind }],
+                ..Outcome::default()
+            }
         });
-    prop_oneof![3 => tried.prop_map(Some), 1 => Just(Some(Verdict::Lost)), 1 => Just(None)]
+    (prop::option::of(tried), any::<bool>()).prop_map(|(outcome, is_lost)| Heard { outcome, is_lost })
 }
 
 proptest! {
     #[test]
     fn targets_are_what_is_pending_and_what_is_settled(
-        nodes in prop::collection::vec((verdict(), prop::collection::vec((0..30usize, 0..50u64), 0..8)), 0..12),
+        nodes in prop::collection::vec((heard(), prop::collection::vec((0..30usize, 0..50u64), 0..8)), 0..12),
         named in 0..30usize,
     ) {
-        let (mut verdicts, mut legs) = (Vec::new(), Vec::new());
-        for (index, (verdict, users)) in nodes.into_iter().enumerate() {
-            verdicts.push(verdict);
+        let (mut all, mut legs) = (Vec::new(), Vec::new());
+        for (index, (heard, users)) in nodes.into_iter().enumerate() {
+            all.push(heard);
             legs.push(leg(index, &users));
         }
         let names: Vec<_> = (0..named).map(|index| UserId::new(format!("u{index}")).unwrap()).collect();
-        let receipt = compose(&plan(legs), &Heard { verdicts, unreachable: 0 }, &names);
+        let receipt = receipt(&plan(legs), all, names);
         prop_assert_eq!(receipt.targets, receipt.pending + receipt.outcomes.values().sum::<u64>());
         prop_assert!(receipt.outcomes.values().all(|count| *count > 0));
         prop_assert_eq!(receipt.users.len(), named);

@@ -11,6 +11,7 @@ use roomcast_proto::pubsub::{
     connect_node_service_server::ConnectNodeService, deliver, down_item, interest::Snapshot,
     session_outcome::Kind, up_item,
 };
+use roomcast_types::MessageId;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -56,9 +57,10 @@ impl State {
         match item {
             Some(down_item::Item::Deliver(deliver)) => {
                 let outcome = self.answer.clone().unwrap_or_else(|| self.written(&deliver));
+                let message_id = MessageId::parse(&deliver.message_id).unwrap().to_bytes().to_vec();
                 self.delivered.push(deliver);
                 if !self.withholds_outcomes {
-                    self.queue(up_item::Item::Outcome(Outcome { number, ..outcome }));
+                    self.queue(up_item::Item::Outcome(Outcome { message_id, ..outcome }));
                 }
             }
             Some(down_item::Item::RoomChanged(card)) => self.cards.push(card),
@@ -147,8 +149,6 @@ type UpStream = Pin<Box<dyn Stream<Item = Result<LaneUp, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ConnectNodeService for Service {
-    type LaneStream = UpStream;
-
     async fn lane(&self, request: Request<Streaming<LaneDown>>) -> Result<Response<UpStream>, Status> {
         let inner = self.0.clone();
         inner.thawed().await;

@@ -1,0 +1,232 @@
+//! What became of one message on this node: each shard counts its own targets, the sum goes up the lane.
+//!
+//! A target is fixed in a shard's walk and has one outcome at every moment. PENDING may become any final one, WRITTEN
+//! may become ACKED, nothing else changes: so `targets` stays, and is the sum of all the others.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use roomcast_types::{MessageId, SessionId};
+
+/// What became of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetOutcome {
+    /// The kernel took the last byte.
+    Written,
+    /// Was written, and the client confirmed it.
+    Acked,
+    /// Behind unread bytes.
+    Pending,
+    /// Excluded by the push.
+    Filtered,
+    /// Its time to live ended first.
+    Expired,
+    /// A later one of its key took its place.
+    Superseded,
+    /// There was no room for it in front of a slow reader.
+    DroppedSlow,
+    /// The session was closing or gone, or ended first.
+    Closed,
+}
+
+/// Counts of one walk, or their sum over shards.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the count of the outcome of its name")]
+pub struct Counts {
+    pub written: u64,
+    pub acked: u64,
+    pub pending: u64,
+    pub filtered: u64,
+    pub expired: u64,
+    pub superseded: u64,
+    pub dropped_slow: u64,
+    pub closed: u64,
+    /// For messages to users only: one entry a session, in no order. The user is its index in the push.
+    pub sessions: Vec<(u32, SessionId, TargetOutcome)>,
+}
+
+impl Counts {
+    /// Targets of the walk.
+    pub fn targets(&self) -> u64 {
+        self.pending + self.settled()
+    }
+
+    /// Targets with a final outcome.
+    pub fn settled(&self) -> u64 {
+        self.written
+            + self.acked
+            + self.filtered
+            + self.expired
+            + self.superseded
+            + self.dropped_slow
+            + self.closed
+    }
+
+    /// Counts one target.
+    pub fn add(&mut self, outcome: TargetOutcome) {
+        *self.of(outcome) += 1;
+    }
+
+    fn of(&mut self, outcome: TargetOutcome) -> &mut u64 {
+        match outcome {
+            TargetOutcome::Written => &mut self.written,
+            TargetOutcome::Acked => &mut self.acked,
+            TargetOutcome::Pending => &mut self.pending,
+            TargetOutcome::Filtered => &mut self.filtered,
+            TargetOutcome::Expired => &mut self.expired,
+            TargetOutcome::Superseded => &mut self.superseded,
+            TargetOutcome::DroppedSlow => &mut self.dropped_slow,
+            TargetOutcome::Closed => &mut self.closed,
+        }
+    }
+
+    fn merge(&mut self, other: Counts) {
+        self.written += other.written;
+        self.acked += other.acked;
+        self.pending += other.pending;
+        self.filtered += other.filtered;
+        self.expired += other.expired;
+        self.superseded += other.superseded;
+        self.dropped_slow += other.dropped_slow;
+        self.closed += other.closed;
+        self.sessions.extend(other.sessions);
+    }
+
+    /// Moves targets to the outcomes that `changes` counts: acknowledged ones from WRITTEN, all others from PENDING.
+    fn change(&mut self, changes: &Changes) {
+        let counts = &changes.counts;
+        self.pending = self.pending.saturating_sub(counts.settled() - counts.acked);
+        self.written = (self.written + counts.written).saturating_sub(counts.acked);
+        self.acked += counts.acked;
+        self.expired += counts.expired;
+        self.superseded += counts.superseded;
+        self.dropped_slow += counts.dropped_slow;
+        self.closed += counts.closed;
+        for (session, outcome) in &changes.sessions {
+            if let Some(entry) = self.sessions.iter_mut().find(|(_, own, _)| own == session) {
+                entry.2 = *outcome;
+            }
+        }
+    }
+}
+
+/// Outcomes that came after the walk.
+#[derive(Debug, Default)]
+pub struct Changes {
+    counts: Counts,
+    /// For messages to users only.
+    sessions: Vec<(SessionId, TargetOutcome)>,
+}
+
+impl Changes {
+    /// A target has this outcome now: ACKED after WRITTEN, any other final one after PENDING.
+    pub fn add(&mut self, outcome: TargetOutcome) {
+        self.counts.add(outcome);
+    }
+
+    /// As [`Self::add`], naming the session.
+    pub fn add_session(&mut self, session: SessionId, outcome: TargetOutcome) {
+        self.add(outcome);
+        self.sessions.push((session, outcome));
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.counts.settled() == 0
+    }
+}
+
+/// How long a message took on this node, the longest of its shards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hops {
+    /// From its arrival to the begin of the walk.
+    pub wait: Duration,
+    /// From there to the end of the walk.
+    pub walk: Duration,
+}
+
+/// Sums the counts of the shards that one message goes to.
+pub struct Tally {
+    message_id: MessageId,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Shards whose walk has not ended.
+    walking: u32,
+    sum: Counts,
+    hops: Hops,
+    tell: Tell,
+}
+
+type Tell = Box<dyn FnMut(&Counts, Hops) + Send>;
+
+impl Tally {
+    /// Expects `shards` walks; with 0 it tells at once. `tell` gets the sum when the last walk has ended and again
+    /// whenever something changed, one call after the other, on the thread of a shard: it must not block.
+    pub fn new(
+        message_id: MessageId,
+        shards: u32,
+        tell: impl FnMut(&Counts, Hops) + Send + 'static,
+    ) -> Arc<Self> {
+        let inner =
+            Inner { walking: shards, sum: Counts::default(), hops: Hops::default(), tell: Box::new(tell) };
+        let tally = Self { message_id, inner: Mutex::new(inner) };
+        if shards == 0 {
+            tally.lock().tell();
+        }
+        Arc::new(tally)
+    }
+
+    /// Which message.
+    pub fn message_id(&self) -> MessageId {
+        self.message_id
+    }
+
+    /// Takes the counts of one shard's walk; each shard reports once.
+    pub fn report(&self, counts: Counts, hops: Hops) {
+        let mut inner = self.lock();
+        inner.sum.merge(counts);
+        inner.hops.wait = inner.hops.wait.max(hops.wait);
+        inner.hops.walk = inner.hops.walk.max(hops.walk);
+        inner.walking -= 1;
+        if inner.walking == 0 {
+            inner.tell();
+        }
+    }
+
+    /// Takes what changed on a shard that has reported.
+    pub fn change(&self, changes: &Changes) {
+        let mut inner = self.lock();
+        inner.sum.change(changes);
+        if inner.walking == 0 {
+            inner.tell();
+        }
+    }
+
+    /// Tells the sum once more, if every walk has ended.
+    pub fn tell_again(&self) {
+        let mut inner = self.lock();
+        if inner.walking == 0 {
+            inner.tell();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Inner {
+    fn tell(&mut self) {
+        (self.tell)(&self.sum, self.hops);
+    }
+}
+
+impl std::fmt::Debug for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tally").field("message_id", &self.message_id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! The receipts of recent pushes, so that outcomes that come after the answer can be asked for.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use roomcast_types::{Code, Fault, MessageId};
+use tokio::time::Instant;
+
+use super::record::Record;
+
+/// Recent pushes by id, and so by age.
+#[derive(Debug)]
+pub struct Receipts {
+    kept: Mutex<Kept>,
+    ttl: Duration,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    records: BTreeMap<MessageId, Arc<Record>>,
+    bytes: usize,
+}
+
+impl Receipts {
+    /// Keeps each for `ttl`, the oldest for less when all together take more than `bytes_max`.
+    pub fn new(ttl: Duration, bytes_max: usize) -> Self {
+        Self { kept: Mutex::default(), ttl, bytes_max }
+    }
+
+    /// How long one is kept at most.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Keeps one.
+    pub fn add(&self, record: Arc<Record>) {
+        let now = Instant::now();
+        let mut kept = self.lock();
+        kept.bytes += record.bytes();
+        kept.records.insert(record.message_id, record);
+        let is_too_much = |kept: &Kept| kept.bytes > self.bytes_max && kept.records.len() > 1;
+        while let Some(oldest) = kept.records.first_entry() {
+            let is_old = now.saturating_duration_since(oldest.get().accepted) > self.ttl;
+            if !is_old && !is_too_much(&kept) {
+                break;
+            }
+            if let Some((_, record)) = kept.records.pop_first() {
+                kept.bytes -= record.bytes();
+            }
+        }
+    }
+
+    /// The record of a push; NOT_FOUND says whether it may have been forgotten.
+    pub fn find(&self, message_id: MessageId) -> Result<Arc<Record>, Fault> {
+        let found = self.lock().records.get(&message_id).cloned();
+        found.filter(|record| record.accepted.elapsed() <= self.ttl).ok_or_else(|| {
+            let message = format!(
+                "message {message_id} is not known, or its receipt is forgotten (kept for {:?}, less under load)",
+                self.ttl
+            );
+            Fault::new(Code::NotFound, message)
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,210 @@
+//! One accepted push and what became of it: fixed by its plan, filled by the lanes, awaited by who asked.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use roomcast_proto::pubsub::Outcome;
+use roomcast_types::{MessageId, NodeId};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    plan::{LegUser, Plan},
+    request::{Level, Target},
+};
+
+/// What is known of one node.
+#[derive(Debug, Clone, Default)]
+pub struct Heard {
+    /// What it said last.
+    pub outcome: Option<Outcome>,
+    /// It died, or its lane gave the message up: what was pending is NODE_LOST.
+    pub is_lost: bool,
+}
+
+/// One node that was addressed.
+#[derive(Debug)]
+pub struct RecordLeg {
+    /// Which.
+    pub node_id: NodeId,
+    /// Whether its announced interest held a target.
+    pub is_known: bool,
+    /// Whether the level WRITTEN waits for it.
+    pub is_awaited: bool,
+    /// Targets there as last announced.
+    pub announced: u64,
+    /// For pushes to users: whom the message names, in its order.
+    pub users: Vec<LegUser>,
+}
+
+/// One push.
+#[derive(Debug)]
+pub struct Record {
+    /// Its id.
+    pub message_id: MessageId,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// Whom it is for.
+    pub target: Target,
+    /// Clients confirm it.
+    pub wants_ack: bool,
+    /// Nodes that were addressed.
+    pub legs: Vec<RecordLeg>,
+    /// Trusted nodes that hold a target.
+    pub addressed: u32,
+    /// Nodes that get it without being waited for.
+    pub blind: u32,
+    state: Mutex<State>,
+    /// Grows with each change.
+    changes: watch::Sender<u64>,
+}
+
+/// What is known by now.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// By leg.
+    pub heard: Vec<Heard>,
+    /// Registered nodes that are out of reach.
+    pub unreachable: u32,
+}
+
+/// The right to say what became of the push on one node, as often as that changes.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    record: Weak<Record>,
+    slot: usize,
+}
+
+impl Record {
+    /// Of a push that is about to be sent.
+    pub fn new(message_id: MessageId, target: Target, wants_ack: bool, plan: &Plan) -> Arc<Self> {
+        let legs: Vec<_> = plan
+            .legs
+            .iter()
+            .map(|leg| RecordLeg {
+                node_id: plan.lanes[leg.lane].node_id().clone(),
+                is_known: leg.is_known,
+                is_awaited: leg.is_awaited,
+                announced: leg.announced,
+                users: leg.users.clone(),
+            })
+            .collect();
+        let state = State { heard: vec![Heard::default(); legs.len()], unreachable: plan.unreachable };
+        Arc::new(Self {
+            message_id,
+            accepted: Instant::now(),
+            target,
+            wants_ack,
+            legs,
+            addressed: plan.addressed,
+            blind: plan.blind,
+            state: Mutex::new(state),
+            changes: watch::Sender::new(0),
+        })
+    }
+
+    /// The right to speak for one leg.
+    pub fn ticket(self: &Arc<Self>, slot: usize) -> Ticket {
+        Ticket { record: Arc::downgrade(self), slot }
+    }
+
+    /// As of now.
+    pub fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Nodes turned out to be out of reach when the message was put on their lanes.
+    pub fn add_unreachable(&self, nodes: u32) {
+        self.lock().unreachable += nodes;
+    }
+
+    /// Says when something changed.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Waits until the level is reached, at most until `deadline`.
+    pub async fn wait(&self, level: Level, deadline: Instant) {
+        let mut changes = self.subscribe();
+        let reached = async {
+            while !self.reaches(level) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Running out is no error: the receipt says what is pending.
+        let _ = tokio::time::timeout_at(deadline, reached).await;
+    }
+
+    fn reaches(&self, level: Level) -> bool {
+        let state = self.lock();
+        let is_known = |(leg, heard): (&RecordLeg, &Heard)| {
+            if heard.is_lost {
+                return true;
+            }
+            let Some(outcome) = &heard.outcome else {
+                return match level {
+                    Level::Accepted => true,
+                    Level::Written => !leg.is_awaited,
+                    // A blind node that was not known to hold a target has none that could be pending.
+                    Level::Settled | Level::Acked => !leg.is_awaited && leg.announced == 0,
+                };
+            };
+            match level {
+                Level::Accepted | Level::Written => true,
+                Level::Settled => outcome.pending == 0,
+                Level::Acked => outcome.pending == 0 && outcome.written == 0,
+            }
+        };
+        self.legs.iter().zip(&state.heard).all(is_known)
+    }
+
+    /// Bytes that keeping it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        let users: usize = self.legs.iter().map(|leg| leg.users.len() * size_of::<LegUser>()).sum();
+        let named =
+            self.target.users().iter().map(|user| user.as_str().len() + size_of_val(user)).sum::<usize>();
+        let leg = size_of::<RecordLeg>() + size_of::<Heard>() + 64;
+        // Each named user is answered for with a session or two.
+        size_of::<Self>() + self.legs.len() * leg + users + named * 3
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a word of a node led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It may change once more.
+    Open,
+    /// It is final.
+    Final,
+    /// It came after the push was given up there, or forgotten.
+    Late,
+}
+
+impl Ticket {
+    /// The node said what became of its targets by now.
+    pub fn tried(&self, outcome: Outcome) -> Taken {
+        let Some(record) = self.record.upgrade() else { return Taken::Late };
+        let is_final = outcome.pending == 0 && (!record.wants_ack || outcome.written == 0);
+        let mut state = record.lock();
+        let Some(heard) = state.heard.get_mut(self.slot).filter(|heard| !heard.is_lost) else {
+            return Taken::Late;
+        };
+        heard.outcome = Some(outcome);
+        drop(state);
+        record.changes.send_modify(|changes| *changes += 1);
+        if is_final { Taken::Final } else { Taken::Open }
+    }
+
+    /// The node died, or its lane gave the message up.
+    pub fn lost(&self) {
+        let Some(record) = self.record.upgrade() else { return };
+        if let Some(heard) = record.lock().heard.get_mut(self.slot) {
+            heard.is_lost = true;
+        }
+        record.changes.send_modify(|changes| *changes += 1);
+    }
+}
