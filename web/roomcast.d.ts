@@ -26,6 +26,13 @@ export interface RoomcastOptions {
   rooms?: string[];
   /** A JWT, or a function asked for one before every attempt to connect. */
   token?: string | (() => string | undefined);
+  /**
+   * When a push that wants it is acknowledged: on `receipt` (default), or when every listener of `push` has returned and the
+   * promises they returned came true (`handler`). A listener that throws or rejects acknowledges nothing.
+   */
+  ack?: "receipt" | "handler";
+  /** Tell the node when sampled pushes came: the last span of their trace. Default false. */
+  reportReceived?: boolean;
   /** Time for an answer to join, leave and ping; default 10,000. */
   requestTimeoutMs?: number;
   /** false: never ask for the node list, always come back to `url`. */
@@ -160,6 +167,12 @@ export interface RoomInfo {
   position: Position | null;
 }
 
+/** An `ack` frame left. */
+export interface AcknowledgedEvent {
+  message_ids: string[];
+  at_ms: number;
+}
+
 export interface Events {
   state: StateEvent;
   welcome: WelcomeEvent;
@@ -170,6 +183,7 @@ export interface Events {
   notice: NoticeEvent;
   /** Every `error` frame, those that also reject a promise included. */
   error: RoomcastError;
+  acknowledged: AcknowledgedEvent;
   nodes: NodeInfo[];
   frame: FrameEvent;
 }
@@ -186,7 +200,7 @@ export class RoomcastError extends Error {
 
 /** One message; repeats never arrive. */
 export class Push {
-  constructor(frame: object, receivedAtMs: number);
+  constructor(frame: object, receivedAtMs: number, ageMs?: number | null);
   readonly type: "push";
   readonly target: "room" | "user" | "all";
   readonly message_id: string;
@@ -200,6 +214,10 @@ export class Push {
   readonly ack?: boolean;
   readonly traceparent?: string;
   readonly received_at_ms: number;
+  /** From its acceptance to its arrival, by the node's clock; null while that is not known. */
+  readonly age_ms: number | null;
+  /** 32 hex digits; null when the push is not sampled. */
+  readonly traceId: string | null;
   /** True when the publisher sent bytes and not text. */
   readonly isBinary: boolean;
   /** Throws when `data_base64` is not base64. */
@@ -216,14 +234,18 @@ export class RoomcastClient {
   readonly sessionId: string | null;
   readonly rooms: RoomInfo[];
   readonly nodes: NodeInfo[];
-  /** Returns a function that takes the listener away again. */
-  on<T extends keyof Events>(type: T, listener: (event: Events[T]) => void): () => void;
-  off<T extends keyof Events>(type: T, listener: (event: Events[T]) => void): void;
+  /**
+   * Returns a function that takes the listener away again. What a listener of `push` returns matters with `ack: "handler"` only.
+   */
+  on<T extends keyof Events>(type: T, listener: (event: Events[T]) => unknown): () => void;
+  off<T extends keyof Events>(type: T, listener: (event: Events[T]) => unknown): void;
   connect(): Promise<WelcomeEvent>;
   join(roomId: string, options?: { timeoutMs?: number }): Promise<JoinedEvent>;
   leave(roomId: string, options?: { timeoutMs?: number }): Promise<LeftEvent>;
   publish(roomId: string, content: Content): number;
   ping(options?: { timeoutMs?: number }): Promise<number>;
+  /** The node's clock at a local time, now by default; null while disconnected. */
+  serverTime(localMs?: number): number | null;
   reconnect(): void;
   close(): void;
 }

@@ -16,12 +16,15 @@
  * @module roomcast
  */
 
-/** Most message ids in one `ack` frame; the protocol's limit. */
-const ACK_BATCH_MAX = 256;
-/** Acknowledgements wait this long for company: at most 20 frames a second of the 50 a session may send. */
-const ACK_DELAY_MS = 50;
-/** Message ids remembered to recognise repeats; also the most acknowledgements kept while disconnected. */
+/** Message ids remembered to recognise repeats, and handlers whose end is remembered for them. */
 const REMEMBERED_IDS_MAX = 1000;
+/**
+ * Acknowledgements wait `delayMs` for company, `max` in one frame (the protocol's limit). `gapMs` between two frames makes
+ * at most 40 a second of the 50 that a session may send. Past `kept` the oldest are given up.
+ */
+const ACK_RULE = { delayMs: 50, gapMs: 25, max: 256, kept: 4096 };
+/** Reports of arrival, by the same rule: at most 4 frames a second; they are samples, so losing some costs little. */
+const RECEIVED_RULE = { delayMs: 250, gapMs: 250, max: 64, kept: 256 };
 /** A socket without `welcome` after this time is given up. The server needs at most about two seconds. */
 const WELCOME_TIMEOUT_MS = 10_000;
 /** Silence allowed after a `ping`. */
@@ -82,12 +85,17 @@ export class Push {
   /**
    * @param {object} frame the `push` frame as received
    * @param {number} receivedAtMs local time of arrival, milliseconds since 1970
+   * @param {number | null} [ageMs] from its acceptance to its arrival, where the server's clock is known
    */
-  constructor(frame, receivedAtMs) {
+  constructor(frame, receivedAtMs, ageMs = null) {
     Object.assign(this, frame);
     this.content = frame.content ?? {};
     this.received_at_ms = receivedAtMs;
+    this.age_ms = ageMs;
   }
+
+  /** Id of the trace that this push belongs to; null when it is not sampled. */
+  get traceId() { return this.traceparent?.split("-")[1] ?? null; }
 
   /** True when the publisher sent bytes (`data_base64`) and not text. */
   get isBinary() { return this.content.data_base64 !== undefined; }
@@ -156,6 +164,9 @@ function deferred() {
   return result;
 }
 
+/** What a listener that threw returned. */
+const FAILED = Symbol("failed");
+
 /** Listeners by event. A listener that throws does not keep the others, or the client, from their work. */
 class Events {
   #listeners = new Map();
@@ -168,18 +179,56 @@ class Events {
   off(type, listener) { this.#listeners.get(type)?.delete(listener); }
   has(type) { return (this.#listeners.get(type)?.size ?? 0) > 0; }
 
+  /** Calls the listeners; gives what each returned. */
   emit(type, event) {
     if (!this.has(type)) {
       if (LOUD_EVENTS.has(type)) console.warn(`roomcast: ${type} without a listener`, event);
-      return;
+      return [];
     }
-    for (const listener of [...this.#listeners.get(type)]) {
+    return [...this.#listeners.get(type)].map((listener) => {
       try {
-        listener(event);
+        return listener(event);
       } catch (error) {
-        console.error(`roomcast: a listener of "${type}" failed`, error);
+        reportFailure(type, error);
+        return FAILED;
       }
+    });
+  }
+}
+
+function reportFailure(type, error) { console.error(`roomcast: a listener of "${type}" failed`, error); }
+
+/** The client's listeners of pushes at work: which messages they took, so that those can be acknowledged afterwards. */
+class Handled {
+  /** By message id, in the order of arrival: true, false, or a promise of it. */
+  #results = new Map();
+
+  /** Notes what the listeners of a push returned. */
+  note(id, results) {
+    let taken = results.length > 0 && !results.includes(FAILED);
+    if (taken && results.some((result) => typeof result?.then === "function")) {
+      taken = Promise.all(results).then(
+        () => this.#settle(id, true),
+        (error) => {
+          reportFailure("push", error);
+          return this.#settle(id, false);
+        },
+      );
     }
+    this.#results.set(id, taken);
+    if (this.#results.size > REMEMBERED_IDS_MAX) this.#results.delete(this.#results.keys().next().value);
+  }
+
+  /** Calls back once the listeners have taken the message: at once, later, or never. */
+  whenTaken(id, callback) {
+    const taken = this.#results.get(id);
+    if (taken === true) callback();
+    else if (taken) taken.then((isTaken) => isTaken && callback());
+  }
+
+  #settle(id, isTaken) {
+    if (this.#results.has(id)) this.#results.set(id, isTaken);
+    return isTaken;
   }
 }
 
@@ -255,37 +304,69 @@ class Positions {
   }
 }
 
-/** Collects acknowledgements; what cannot be sent waits, bounded, for the next session. */
-class AckBatch {
+/** Collects what one session sends together. What it cannot send any more is dropped: no other session was asked for it. */
+class Batch {
   #clock;
+  #rule;
   #send;
-  #ids = new Set();
+  #items = new Map();
   #timer = null;
+  #dueAt = 0;
+  #sentAt = -Infinity;
 
-  constructor(clock, send) {
+  /** `rule`: delayMs, gapMs, max, kept. `send(items)` says whether the session took them. */
+  constructor(clock, rule, send) {
     this.#clock = clock;
+    this.#rule = rule;
     this.#send = send;
   }
 
-  add(id) {
-    this.#ids.add(id);
-    if (this.#ids.size > REMEMBERED_IDS_MAX) this.#ids.delete(this.#ids.values().next().value);
-    if (this.#ids.size >= ACK_BATCH_MAX) this.flush();
-    else this.#timer ??= this.#clock.setTimeout(() => this.flush(), ACK_DELAY_MS);
+  add(id, item) {
+    this.#items.set(id, item);
+    if (this.#items.size > this.#rule.kept) this.#items.delete(this.#items.keys().next().value);
+    this.#schedule();
   }
 
+  /** Sends everything now: the session ends, or leaves a room. */
   flush() {
     this.stop();
-    while (this.#ids.size > 0) {
-      const message_ids = [...this.#ids].slice(0, ACK_BATCH_MAX);
-      if (!this.#send({ type: "ack", message_ids })) return;
-      for (const id of message_ids) this.#ids.delete(id);
-    }
+    while (this.#items.size > 0) this.#sendSome();
   }
 
   stop() {
     this.#clock.clearTimeout(this.#timer);
     this.#timer = null;
+  }
+
+  #schedule() {
+    if (this.#items.size === 0) return;
+    const { delayMs, gapMs, max } = this.#rule;
+    const now = this.#clock.now();
+    // A clock that was set back must not stretch the gap.
+    const gap = Math.min(gapMs, this.#sentAt + gapMs - now);
+    const wait = Math.max(gap, this.#items.size >= max ? 0 : delayMs);
+    if (wait > 0) return this.#arm(now, wait);
+    this.stop();
+    this.#sendSome();
+    this.#schedule();
+  }
+
+  #arm(now, wait) {
+    if (this.#timer !== null && this.#dueAt <= now + wait) return;
+    this.stop();
+    this.#dueAt = now + wait;
+    this.#timer = this.#clock.setTimeout(() => {
+      this.#timer = null;
+      this.#sendSome();
+      this.#schedule();
+    }, wait);
+  }
+
+  #sendSome() {
+    const some = [...this.#items].slice(0, this.#rule.max);
+    this.#sentAt = this.#clock.now();
+    if (!this.#send(some.map(([, item]) => item))) return this.#items.clear();
+    for (const [id] of some) this.#items.delete(id);
   }
 }
 
@@ -401,11 +482,17 @@ function isWebSocketUrl(url) {
 
 /**
  * One socket from its opening to its end, with the liveness rules.
- * `hooks`: `onFrame(connection, frame)`, `onClose(connection, code, reason)`, `onRaw(direction, text, connection)`.
+ * `hooks`: `onFrame(connection, frame)`, `onClose(connection, code, reason)`, `onRaw(direction, text, connection)`,
+ * `onAcknowledged(message_ids)`.
  */
 class Connection {
   welcome = null;
   isOpen = true;
+  /** Node time minus local time, without the way of `welcome`; half of the shortest round trip comes on top. */
+  #ahead = null;
+  #roundTrip = 0;
+  #acks;
+  #reports;
   #clock;
   #nextId;
   #hooks;
@@ -419,6 +506,12 @@ class Connection {
     this.#clock = clock;
     this.#nextId = nextId;
     this.#hooks = hooks;
+    this.#acks = new Batch(clock, ACK_RULE, (message_ids) => {
+      const isSent = this.send({ type: "ack", message_ids });
+      if (isSent) hooks.onAcknowledged(message_ids);
+      return isSent;
+    });
+    this.#reports = new Batch(clock, RECEIVED_RULE, (items) => this.send({ type: "received", items }));
     this.#arm(WELCOME_TIMEOUT_MS, () => this.#give(CLOSE_LOST, "no welcome in time"));
     try {
       this.#socket = new WebSocket(address());
@@ -439,8 +532,27 @@ class Connection {
     return true;
   }
 
-  /** Ends without a call to `onClose`. */
+  /** Acknowledges a message of this session; in vain when it has ended. */
+  acknowledge(id) { if (this.isOpen) this.#acks.add(id, id); }
+
+  /** Reports when a sampled message came. */
+  report(id, receivedAtMs) { this.#reports.add(id, { message_id: id, at_ms: Math.round(this.serverTime(receivedAtMs)) }); }
+
+  /** Sends what waits to be acknowledged or reported. */
+  flush() {
+    this.#acks.flush();
+    this.#reports.flush();
+  }
+
+  /** A round trip on this session took so long. */
+  measured(ms) { this.#roundTrip = this.#roundTrip > 0 ? Math.min(this.#roundTrip, ms) : ms; }
+
+  /** What the node's clock showed at a local time; null before `welcome`. */
+  serverTime(localMs) { return this.#ahead === null ? null : localMs + this.#ahead + this.#roundTrip / 2; }
+
+  /** Ends without a call to `onClose`; sends what waits if it can. */
   close(code, reason) {
+    this.flush();
     this.isOpen = false;
     this.#clock.clearTimeout(this.#timer);
     if (!this.#socket) return;
@@ -465,6 +577,7 @@ class Connection {
     const frame = parseFrame(text);
     if (frame.type === "welcome" && !this.welcome) {
       this.welcome = frame;
+      if (frame.server_time_ms > 0) this.#ahead = frame.server_time_ms - this.#heardAt;
       this.#awaitSilence(this.#pingIntervalMs);
     }
     this.#hooks.onFrame(this, frame);
@@ -720,7 +833,7 @@ function gapEvent(roomId, cause, from, { epoch, offset }) {
  * States: `idle` -> `connecting` -> `connected` <-> `reconnecting` -> `closed`. A client that is closed stays closed.
  *
  * Events (see roomcast.d.ts for their fields): `state`, `welcome`, `joined`, `left`, `push`, `gap`, `notice`, `error`,
- * `nodes`, `frame`. `gap` and `error` are written to the console while nobody listens to them.
+ * `acknowledged`, `nodes`, `frame`. `gap` and `error` are written to the console while nobody listens to them.
  */
 export class RoomcastClient {
   #options;
@@ -729,7 +842,7 @@ export class RoomcastClient {
   #positions = new Positions();
   #requests;
   #directory;
-  #acks;
+  #handled = new Handled();
   #rooms;
   #state = "idle";
   #ready = deferred();
@@ -752,7 +865,6 @@ export class RoomcastClient {
     this.#requests = new Requests(clock);
     this.#directory = new NodeDirectory(url, this.#options);
     const send = (frame) => this.#current?.send(frame) ?? false;
-    this.#acks = new AckBatch(clock, send);
     this.#rooms = new RoomSet({
       clock, send, timeoutMs: requestTimeoutMs, positions: this.#positions, requests: this.#requests,
       nextId: () => this.#nextId(),
@@ -775,6 +887,14 @@ export class RoomcastClient {
 
   /** Id of the current session, or null. */
   get sessionId() { return this.#current?.welcome.session_id ?? null; }
+
+  /**
+   * What the clock of the current node showed at a local time, now by default; null while disconnected. Exact to the way of
+   * `welcome`, or to the difference between the ways there and back once a `ping` was answered.
+   * @param {number} [localMs] milliseconds since 1970
+   * @returns {number | null}
+   */
+  serverTime(localMs = this.#clock.now()) { return this.#current?.serverTime(localMs) ?? null; }
 
   /** The wanted rooms: `{room_id, state: "joining"|"joined"|"leaving", members, position}`. */
   get rooms() { return this.#rooms.list(); }
@@ -824,6 +944,7 @@ export class RoomcastClient {
    */
   leave(roomId, { timeoutMs } = {}) {
     if (this.#state === "closed") return Promise.reject(closedError());
+    this.#current?.flush();
     const answer = this.#rooms.leave(roomId, timeoutMs);
     this.#releaseRetired();
     return answer;
@@ -844,10 +965,13 @@ export class RoomcastClient {
   /** Measures one round trip. @returns {Promise<number>} milliseconds */
   async ping({ timeoutMs = this.#options.requestTimeoutMs } = {}) {
     const id = this.#nextId();
+    const connection = this.#current;
     const sentAt = this.#clock.now();
-    if (!this.#current?.send({ type: "ping", id })) throw new RoomcastError("NOT_CONNECTED", "ping needs a connected session");
+    if (!connection?.send({ type: "ping", id })) throw new RoomcastError("NOT_CONNECTED", "ping needs a connected session");
     await this.#requests.open(id, timeoutMs, "ping");
-    return this.#clock.now() - sentAt;
+    const took = this.#clock.now() - sentAt;
+    connection.measured(took);
+    return took;
   }
 
   /** Ends the waiting time before the next attempt, for instance because the network came back. */
@@ -855,10 +979,9 @@ export class RoomcastClient {
     if (this.#timers.has("retry") && this.#state !== "connected") this.#open();
   }
 
-  /** Sends what is left to acknowledge, closes with 1000 and never connects again. */
+  /** Sends what is left to acknowledge, closes with 1000 and never connects again. Does not wait for handlers. */
   close() {
     if (this.#state === "closed") return;
-    this.#acks.flush();
     this.#finish(CLOSE_NORMAL, "closed by the application");
   }
 
@@ -897,6 +1020,7 @@ export class RoomcastClient {
         onClose: (connection, code, reason) => this.#onClose(connection, code, reason),
         onRaw: (direction, text, { url }) =>
           this.#events.has("frame") && this.#events.emit("frame", { direction, text, url, at_ms: this.#clock.now() }),
+        onAcknowledged: (message_ids) => this.#events.emit("acknowledged", { message_ids, at_ms: this.#clock.now() }),
       },
     });
   }
@@ -946,7 +1070,7 @@ export class RoomcastClient {
     if (isLost) this.#events.emit("gap", gapEvent(null, "NOT_RECOVERED", connection.since, frame));
     if (this.#current !== connection) return; // A listener closed the client.
     this.#rooms.rejoin();
-    this.#acks.flush();
+    if (this.#options.reportReceived) this.ping().catch(() => {}); // Sharpens the clock; without an answer it is rougher.
     this.#releaseRetired();
     this.#refreshNodes(connection.url);
     this.#ready.resolve(welcome);
@@ -957,9 +1081,20 @@ export class RoomcastClient {
     this.#directory.forgive();
   }
 
+  /** A repeat is acknowledged, too: the first acknowledgement may be lost, and this session may be another. */
   #onPush(connection, frame) {
-    if (frame.ack === true) this.#acks.add(frame.message_id); // A repeat too: the first acknowledgement may be lost.
-    if (this.#positions.accept(frame)) this.#events.emit("push", new Push(frame, this.#clock.now()));
+    const { ack, reportReceived } = this.#options;
+    const id = frame.message_id;
+    const wantsAck = frame.ack === true && typeof id === "string";
+    if (wantsAck && ack === "receipt") connection.acknowledge(id);
+    if (this.#positions.accept(frame)) {
+      const now = this.#clock.now();
+      const age = frame.timestamp_ms > 0 ? connection.serverTime(now) - frame.timestamp_ms : NaN;
+      if (reportReceived && frame.traceparent && connection.welcome) connection.report(id, now);
+      const results = this.#events.emit("push", new Push(frame, now, Number.isFinite(age) ? Math.max(0, Math.round(age)) : null));
+      if (wantsAck && ack === "handler") this.#handled.note(id, results);
+    }
+    if (wantsAck && ack === "handler") this.#handled.whenTaken(id, () => connection.acknowledge(id));
   }
 
   #onGap(frame) {
@@ -1054,7 +1189,6 @@ export class RoomcastClient {
     for (const purpose of [...this.#timers.keys()]) this.#cancel(purpose);
     for (const connection of [this.#opening, this.#current, this.#retiring]) connection?.close(CLOSE_NORMAL);
     this.#opening = this.#current = this.#retiring = null;
-    this.#acks.stop();
     const error = closedError(code, reason);
     this.#requests.failAll(error);
     this.#rooms.close(error);
@@ -1068,7 +1202,7 @@ function closedError(code, reason) {
 }
 
 function checkOptions(options) {
-  const { userId, token, clientId = randomClientId() } = options;
+  const { userId, token, clientId = randomClientId(), ack = "receipt" } = options;
   const url = String(options.url).split("#")[0];
   const refuse = (message) => {
     throw new RoomcastError("BAD_OPTION", message);
@@ -1076,11 +1210,13 @@ function checkOptions(options) {
   if (!isWebSocketUrl(url)) refuse(`url must be a ws: or wss: address, not "${options.url}"`);
   if (!userId && !token) refuse("userId is required without a token");
   if (!/^[A-Za-z0-9._-]{1,64}$/.test(clientId)) refuse("clientId must be 1-64 characters of A-Za-z0-9._-");
+  if (ack !== "receipt" && ack !== "handler") refuse(`ack must be "receipt" or "handler", not "${ack}"`);
   const WebSocket = options.WebSocket ?? globalThis.WebSocket;
   if (!WebSocket) refuse("this runtime has no WebSocket: pass one as the option WebSocket");
   const fetch = options.discover === false ? undefined : options.fetch ?? globalThis.fetch?.bind(globalThis);
   return {
-    url, userId, userName: options.userName, token, clientId, WebSocket, fetch,
+    url, userId, userName: options.userName, token, clientId, ack, WebSocket, fetch,
+    reportReceived: options.reportReceived === true,
     rooms: options.rooms ?? [],
     requestTimeoutMs: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
     clock: options.clock ?? systemClock,

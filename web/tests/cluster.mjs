@@ -7,7 +7,7 @@ import { RoomcastClient } from "../roomcast.js";
 
 globalThis.crypto ??= webcrypto; // node 18 has none of its own
 
-const ALL_EVENTS = ["state", "welcome", "joined", "left", "push", "gap", "notice", "error", "nodes"];
+const ALL_EVENTS = ["state", "welcome", "joined", "left", "push", "gap", "notice", "error", "acknowledged", "nodes"];
 
 /** Lets every promise that can settle now settle. */
 export async function settle() {

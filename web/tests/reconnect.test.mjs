@@ -361,13 +361,3 @@ test("a_failed_attempt_to_move_is_repeated_elsewhere_while_the_old_session_lives
   await settle();
   assert.equal(old.closedWith.code, 1000);
 });
-
-test("an_unsent_acknowledgement_goes_out_on_the_next_session", async () => {
-  const cluster = new Cluster();
-  await cluster.connected({ rooms: ["room-001"] });
-  cluster.socket.receive(push("m1", { ack: true }));
-  cluster.socket.drop();
-  await cluster.clock.advance(500);
-  await cluster.welcome();
-  assert.deepEqual(cluster.socket.last("ack").message_ids, ["m1"]);
-});

@@ -22,6 +22,7 @@ test("options_that_cannot_work_are_refused_at_once", () => {
   refused({ url: "http://n1/ws", userId: "u" });
   refused({ url: "ws://n1/ws" });
   refused({ url: "ws://n1/ws", userId: "u", clientId: "no spaces" });
+  refused({ url: "ws://n1/ws", userId: "u", ack: "sometimes" });
 });
 
 test("wanted_rooms_are_joined_after_welcome", async () => {
@@ -199,28 +200,6 @@ test("a_gap_that_nobody_listens_to_goes_to_the_console", async (context) => {
   await cluster.welcome();
   cluster.socket.receive({ type: "gap", room_id: "room-001", epoch: "e", offset: 1 });
   assert.equal(warn.mock.callCount(), 1);
-});
-
-test("acknowledgements_leave_in_batches", async () => {
-  const cluster = new Cluster();
-  await cluster.connected({ rooms: ["room-001"] });
-  for (let n = 0; n < 300; n += 1) cluster.socket.receive(push(`m${n}`, { ack: true }));
-  cluster.socket.receive(push("unwanted"));
-  assert.deepEqual(cluster.socket.frames("ack").map((frame) => frame.message_ids.length), [256]);
-  await cluster.clock.advance(1000);
-  assert.deepEqual(cluster.socket.frames("ack").map((frame) => frame.message_ids.length), [256, 44]);
-  assert.equal(cluster.socket.frames("ack")[1].message_ids.at(-1), "m299");
-});
-
-test("a_repeat_is_acknowledged_again", async () => {
-  const cluster = new Cluster();
-  await cluster.connected({ rooms: ["room-001"] });
-  for (const _ of [1, 2]) {
-    cluster.socket.receive(push("m1", { ack: true }));
-    await cluster.clock.advance(1000);
-  }
-  assert.deepEqual(cluster.socket.frames("ack").map((frame) => frame.message_ids), [["m1"], ["m1"]]);
-  assert.equal(cluster.of("push").length, 1);
 });
 
 test("silence_is_probed_and_an_answer_keeps_the_session", async () => {
