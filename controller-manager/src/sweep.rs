@@ -6,7 +6,10 @@ mod verdict;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,7 @@ use tokio::{
 };
 
 pub(crate) use self::probe::refuses;
-use self::verdict::{Lease, Probe, Signs, Verdict};
+use self::verdict::{Lease, Leases, Probe, Signs, Verdict};
 use crate::{concurrent, controller::Controller};
 
 /// How often every known node is looked at.
@@ -104,7 +107,7 @@ impl Suspects {
 pub(crate) async fn sweep_dead(controller: &Arc<Controller>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut was_suspended = false;
+    let mut was_sparing = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -112,16 +115,19 @@ pub(crate) async fn sweep_dead(controller: &Arc<Controller>) {
         }
         // Presence away is reported by the health watch; without it there is nothing to sweep.
         let Ok(lives) = controller.presence.indexed_nodes().await else { continue };
-        let is_suspended = look(controller, lives).await;
-        if is_suspended && !was_suspended {
-            tracing::warn!("so many nodes vanished at once that a lost lease alone makes none of them dead");
+        let spared = look(controller, lives).await;
+        if spared > 0 && !was_sparing {
+            tracing::warn!(
+                nodes = spared,
+                "so many nodes lost their leases at once that silent ones are not taken for dead"
+            );
         }
-        was_suspended = is_suspended;
+        was_sparing = spared > 0;
     }
 }
 
-/// Whether lost leases count for nothing at present.
-async fn look(controller: &Arc<Controller>, mut lives: Vec<NodeRef>) -> bool {
+/// How many nodes would be dead if so many had not lost their leases at once.
+async fn look(controller: &Arc<Controller>, mut lives: Vec<NodeRef>) -> usize {
     let listing = controller.nodes.current();
     // A node without sessions has no index, and yet it must clear itself before clients are sent to it again.
     let suspects = controller.suspects.open_cases();
@@ -137,19 +143,24 @@ async fn look(controller: &Arc<Controller>, mut lives: Vec<NodeRef>) -> bool {
     note(controller, &listing, &leases);
     let gone = leases.iter().filter(|(_, lease)| *lease == Lease::Gone).count();
     let age = listing.listed_at.map(|at| at.elapsed());
-    let is_trusted = verdict::is_lease_trusted(leases.len(), gone, age);
+    let leases_say = Leases::of(leases.len(), gone, age);
+    let spared = AtomicUsize::new(0);
     let looks = leases.into_iter().map(|(node, lease)| {
+        let spared = &spared;
         async move {
-            let verdict = verdict::judge(&signs(controller, &node, lease).await, is_trusted);
-            if let Verdict::Dead(cause) = verdict {
-                controller.suspects.lock().entry(node.clone()).or_default().is_swept = true;
-                clean::sweep(controller, &node, cause).await;
+            match verdict::judge(&signs(controller, &node, lease).await, leases_say) {
+                Verdict::Alive => {}
+                Verdict::Spared => _ = spared.fetch_add(1, Ordering::Relaxed),
+                Verdict::Dead(cause) => {
+                    controller.suspects.lock().entry(node.clone()).or_default().is_swept = true;
+                    clean::sweep(controller, &node, cause).await;
+                }
             }
         }
         .boxed()
     });
     concurrent::every(looks.collect(), PROBES_AT_ONCE).await;
-    !is_trusted
+    spared.into_inner()
 }
 
 fn lease(listing: &Listing, node: &NodeRef) -> Lease {

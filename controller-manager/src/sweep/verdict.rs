@@ -66,28 +66,48 @@ impl Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Alive,
+    /// Silent and without a lease, at a time when so many lost theirs that this says nothing.
+    Spared,
     Dead(Cause),
 }
 
-/// Decides. `is_lease_trusted` is [`is_lease_trusted`] of all nodes.
-pub(super) fn judge(signs: &Signs, is_lease_trusted: bool) -> Verdict {
+/// What the leases of all nodes together say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leases {
+    /// A lost one is a sign.
+    Trusted,
+    /// The list is old, or was never made: nobody's absence from it says anything.
+    ListOld,
+    /// Half of the nodes, and at least two, lost theirs: then it is rather the registry that is in trouble.
+    ManyGone,
+}
+
+impl Leases {
+    pub(super) fn of(nodes: usize, gone: usize, list_age: Option<Duration>) -> Self {
+        match list_age {
+            Some(age) if age <= LIST_AGE_MAX && gone >= 2 && gone * 2 >= nodes => Self::ManyGone,
+            Some(age) if age <= LIST_AGE_MAX => Self::Trusted,
+            _ => Self::ListOld,
+        }
+    }
+}
+
+/// Decides.
+pub(super) fn judge(signs: &Signs, leases: Leases) -> Verdict {
     match (signs.probe, signs.lease) {
         (Probe::Same, _) => Verdict::Alive,
         (Probe::OtherLife, _) => Verdict::Dead(Cause::OtherLife),
         (Probe::Refused, _) => Verdict::Dead(Cause::Refused),
         (Probe::None | Probe::NoAnswer, Lease::Held) => Verdict::Alive,
+        _ if signs.silent_for < SILENCE => Verdict::Alive,
         // The registry names another life, so it works: its own troubles do not explain this lease away.
-        (_, Lease::OtherLife) if signs.silent_for >= SILENCE => Verdict::Dead(Cause::Silent),
-        (_, Lease::Gone) if is_lease_trusted && signs.silent_for >= SILENCE => Verdict::Dead(Cause::Silent),
-        _ => Verdict::Alive,
+        (_, Lease::OtherLife) => Verdict::Dead(Cause::Silent),
+        (_, Lease::Gone) => match leases {
+            Leases::Trusted => Verdict::Dead(Cause::Silent),
+            Leases::ListOld => Verdict::Alive,
+            Leases::ManyGone => Verdict::Spared,
+        },
     }
-}
-
-/// Whether a lost lease says anything: not when half of the nodes, and at least two, lost theirs, nor when the list
-/// is old. Then it is rather the registry that is in trouble.
-pub(super) fn is_lease_trusted(nodes: usize, gone: usize, list_age: Option<Duration>) -> bool {
-    let vanished_at_once = gone >= 2 && gone * 2 >= nodes;
-    !vanished_at_once && list_age.is_some_and(|age| age <= LIST_AGE_MAX)
 }
 
 #[cfg(test)]
@@ -101,10 +121,10 @@ mod tests {
     #[test]
     fn who_refuses_or_answers_as_another_is_dead_whatever_its_lease() {
         for lease in [Lease::Held, Lease::Gone, Lease::OtherLife] {
-            for is_trusted in [true, false] {
-                let refused = judge(&signs(lease, Probe::Refused, 0), is_trusted);
+            for leases in [Leases::Trusted, Leases::ListOld, Leases::ManyGone] {
+                let refused = judge(&signs(lease, Probe::Refused, 0), leases);
                 assert_eq!(refused, Verdict::Dead(Cause::Refused));
-                let other = judge(&signs(lease, Probe::OtherLife, 0), is_trusted);
+                let other = judge(&signs(lease, Probe::OtherLife, 0), leases);
                 assert_eq!(other, Verdict::Dead(Cause::OtherLife));
             }
         }
@@ -112,26 +132,43 @@ mod tests {
 
     #[test]
     fn who_answers_is_alive_without_any_lease() {
-        assert_eq!(judge(&signs(Lease::Gone, Probe::Same, 0), true), Verdict::Alive);
+        for leases in [Leases::Trusted, Leases::ListOld, Leases::ManyGone] {
+            assert_eq!(judge(&signs(Lease::Gone, Probe::Same, 0), leases), Verdict::Alive);
+        }
     }
 
     #[test]
     fn a_frozen_node_dies_when_its_lease_is_gone_and_ten_seconds_passed() {
-        assert_eq!(judge(&signs(Lease::Held, Probe::NoAnswer, 3600), true), Verdict::Alive);
-        assert_eq!(judge(&signs(Lease::Gone, Probe::NoAnswer, 9), true), Verdict::Alive);
-        assert_eq!(judge(&signs(Lease::Gone, Probe::NoAnswer, 10), true), Verdict::Dead(Cause::Silent));
+        let judge = |lease, silent| judge(&signs(lease, Probe::NoAnswer, silent), Leases::Trusted);
+        assert_eq!(judge(Lease::Held, 3600), Verdict::Alive);
+        assert_eq!(judge(Lease::Gone, 9), Verdict::Alive);
+        assert_eq!(judge(Lease::Gone, 10), Verdict::Dead(Cause::Silent));
     }
 
     #[test]
     fn a_lost_lease_alone_kills_nobody_while_half_of_the_nodes_lost_theirs() {
-        let recent = Some(Duration::from_secs(1));
-        assert!(is_lease_trusted(1, 1, recent), "a single node may die");
-        assert!(!is_lease_trusted(2, 2, recent));
-        assert!(!is_lease_trusted(4, 2, recent));
-        assert!(is_lease_trusted(5, 2, recent));
-        assert!(!is_lease_trusted(5, 1, Some(Duration::from_secs(11))), "the list is old");
-        assert!(!is_lease_trusted(5, 1, None));
-        assert_eq!(judge(&signs(Lease::Gone, Probe::NoAnswer, 60), false), Verdict::Alive);
-        assert_eq!(judge(&signs(Lease::OtherLife, Probe::NoAnswer, 60), false), Verdict::Dead(Cause::Silent));
+        let of = |nodes, gone| Leases::of(nodes, gone, Some(Duration::from_secs(1)));
+        assert_eq!(of(1, 1), Leases::Trusted, "a single node may die");
+        assert_eq!(of(2, 2), Leases::ManyGone);
+        assert_eq!(of(4, 2), Leases::ManyGone);
+        assert_eq!(of(5, 2), Leases::Trusted);
+        let silent = |lease| judge(&signs(lease, Probe::NoAnswer, 60), Leases::ManyGone);
+        assert_eq!(silent(Lease::Gone), Verdict::Spared);
+        assert_eq!(silent(Lease::OtherLife), Verdict::Dead(Cause::Silent));
+    }
+
+    #[test]
+    fn nobody_is_spared_who_has_not_been_silent_for_long() {
+        let leaving = signs(Lease::Gone, Probe::NoAnswer, 9);
+        assert_eq!(judge(&leaving, Leases::ManyGone), Verdict::Alive, "as while a whole cluster stops");
+    }
+
+    #[test]
+    fn an_old_list_says_nothing() {
+        for (nodes, gone) in [(5, 1), (5, 5)] {
+            assert_eq!(Leases::of(nodes, gone, Some(Duration::from_secs(11))), Leases::ListOld);
+            assert_eq!(Leases::of(nodes, gone, None), Leases::ListOld);
+        }
+        assert_eq!(judge(&signs(Lease::Gone, Probe::None, 60), Leases::ListOld), Verdict::Alive);
     }
 }
