@@ -13,9 +13,11 @@ use crate::{concurrent, controller::Controller, metrics::Missing};
 
 /// A node whose load is older is not reporting: nodes tell it every 2 s.
 pub(crate) const REPORTING: Duration = Duration::from_secs(10);
+/// A node that missed a report may have died: clients are sent to others while there are any.
+const YOUNG: Duration = Duration::from_secs(3);
 /// What was read from presence is shown again for so long: however often clients are sent to nodes, each load is read
-/// once a second.
-const FRESH: Duration = Duration::from_secs(1);
+/// twice a second.
+const FRESH: Duration = Duration::from_millis(500);
 /// Loads read at once.
 const AT_ONCE: usize = 64;
 
@@ -27,7 +29,7 @@ pub(crate) struct Loads(Mutex<Option<Reading>>);
 struct Reading {
     at: Instant,
     /// Of each node that was asked for.
-    loads: HashMap<NodeRef, Option<Load>>,
+    loads: HashMap<NodeRef, Option<Reported>>,
     /// False: nothing is known of any of them.
     is_answered: bool,
 }
@@ -38,10 +40,24 @@ impl Reading {
     }
 }
 
+/// What a node last said of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reported {
+    pub(crate) load: Load,
+    /// It missed no report.
+    pub(crate) is_young: bool,
+}
+
+impl Reported {
+    fn new(load: Load, age: Duration) -> Self {
+        Self { load, is_young: age <= YOUNG }
+    }
+}
+
 /// The loads of those among some nodes that report.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    pub(crate) loads: HashMap<NodeRef, Load>,
+    pub(crate) loads: HashMap<NodeRef, Reported>,
     /// Presence, when some of the others may report to another controller.
     pub(crate) missing: Option<Missing>,
 }
@@ -53,7 +69,9 @@ impl Loads {
         let mut elsewhere = Vec::new();
         for node in nodes {
             match controller.streams.load(node) {
-                Some((load, age)) if age <= REPORTING => _ = known.loads.insert(node.clone(), load),
+                Some((load, age)) if age <= REPORTING => {
+                    known.loads.insert(node.clone(), Reported::new(load, age));
+                }
                 _ => elsewhere.push(node),
             }
         }
@@ -75,7 +93,12 @@ impl Loads {
 
 async fn read(controller: &Controller, nodes: &[&NodeRef]) -> Reading {
     let reads = nodes.iter().map(|node| {
-        async move { Ok::<_, StoreError>(((*node).clone(), controller.presence.load(node).await?)) }.boxed()
+        async move {
+            let found = controller.presence.load(node).await?;
+            let reported = found.map(|(load, left)| Reported::new(load, REPORTING.saturating_sub(left)));
+            Ok::<_, StoreError>(((*node).clone(), reported))
+        }
+        .boxed()
     });
     let answer = controller.promptly(concurrent::all(reads.collect(), AT_ONCE)).await;
     if let Err(error) = &answer {

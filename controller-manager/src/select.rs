@@ -8,6 +8,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) registration: &'a Registration,
     /// Sessions that still fit; `None` when nobody knows.
     pub(crate) free: Option<u64>,
+    /// Nothing speaks for its having died.
+    pub(crate) is_sure: bool,
 }
 
 /// What one node counts for at most: sums stay far from overflow, whatever nodes say.
@@ -25,11 +27,17 @@ fn typical(candidates: &[Candidate<'_>]) -> u64 {
 }
 
 /// Picks one; `roll` draws a number below the one it is given. `None` when nobody has a place. Random rather than the
-/// emptiest: many that ask at once would all be sent to the same node.
+/// emptiest: many that ask at once would all be sent to the same node. One that is not sure to live comes after all
+/// that are.
 pub(crate) fn pick<'a>(
     candidates: &[Candidate<'a>],
-    roll: impl FnOnce(u64) -> u64,
+    mut roll: impl FnMut(u64) -> u64,
 ) -> Option<&'a Registration> {
+    let (sure, unsure): (Vec<_>, Vec<_>) = candidates.iter().partition(|candidate| candidate.is_sure);
+    weighted(&sure, &mut roll).or_else(|| weighted(&unsure, &mut roll))
+}
+
+fn weighted<'a>(candidates: &[Candidate<'a>], roll: &mut impl FnMut(u64) -> u64) -> Option<&'a Registration> {
     let typical = typical(candidates);
     let weight = |candidate: &Candidate<'_>| candidate.free.map_or(typical, |free| free.min(FREE_MAX));
     let total: u64 = candidates.iter().map(weight).sum();
@@ -68,8 +76,11 @@ mod tests {
     #[test]
     fn each_node_is_chosen_as_often_as_it_has_free_places() {
         let (a, b, full) = (node("a"), node("b"), node("full"));
-        let candidates = [(&a, 3), (&full, 0), (&b, 7)]
-            .map(|(registration, free)| Candidate { registration, free: Some(free) });
+        let candidates = [(&a, 3), (&full, 0), (&b, 7)].map(|(registration, free)| Candidate {
+            registration,
+            free: Some(free),
+            is_sure: true,
+        });
         let chosen: Vec<&str> =
             (0..10).filter_map(|at| pick(&candidates, |_| at)).map(|found| found.id.as_str()).collect();
         assert_eq!(chosen.iter().filter(|id| **id == "a").count(), 3);
@@ -81,7 +92,7 @@ mod tests {
         let (a, b, unknown) = (node("a"), node("b"), node("unknown"));
         let shares = |free: [Option<u64>; 3]| {
             let candidates = [(&a, free[0]), (&b, free[1]), (&unknown, free[2])]
-                .map(|(registration, free)| Candidate { registration, free });
+                .map(|(registration, free)| Candidate { registration, free, is_sure: true });
             let mut total = 0;
             pick(&candidates, |sum| {
                 total = sum;
@@ -94,14 +105,28 @@ mod tests {
         assert_eq!(shares([None, None, None]), 33);
         assert_eq!(shares([Some(0), Some(0), None]), 100, "it may have a place");
         let huge = [(&a, Some(u64::MAX)), (&b, Some(u64::MAX)), (&unknown, None)];
-        let huge = huge.map(|(registration, free)| Candidate { registration, free });
+        let huge = huge.map(|(registration, free)| Candidate { registration, free, is_sure: true });
         assert!(pick(&huge, |total| total - 1).is_some());
+    }
+
+    #[test]
+    fn a_node_that_may_have_died_is_chosen_when_no_other_has_a_place() {
+        let (a, silent) = (node("a"), node("silent"));
+        let chosen = |free_of_a| {
+            let candidates = [
+                Candidate { registration: &silent, free: Some(9), is_sure: false },
+                Candidate { registration: &a, free: Some(free_of_a), is_sure: true },
+            ];
+            pick(&candidates, |_| 0).map(|found| found.id.as_str().to_owned())
+        };
+        assert_eq!(chosen(1).as_deref(), Some("a"));
+        assert_eq!(chosen(0).as_deref(), Some("silent"));
     }
 
     #[test]
     fn nobody_is_chosen_when_all_are_full() {
         let full = node("full");
-        assert!(pick(&[Candidate { registration: &full, free: Some(0) }], |_| 0).is_none());
+        assert!(pick(&[Candidate { registration: &full, free: Some(0), is_sure: true }], |_| 0).is_none());
         assert!(pick(&[], |_| 0).is_none());
     }
 }

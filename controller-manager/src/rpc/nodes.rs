@@ -17,7 +17,7 @@ use super::fields;
 use crate::{
     controller::Controller,
     error::{fault, retry_after},
-    loads::Known,
+    loads::{Known, Reported},
     metrics::Missing,
     page::{self, List},
     select::{Candidate, pick},
@@ -33,7 +33,7 @@ pub(super) async fn list(controller: Arc<Controller>, _: ListNodesRequest) -> Re
     let lives: Vec<NodeRef> = listing.registrations.iter().filter_map(life).collect();
     let Known { loads, missing } = controller.loads.of(&controller, &lives).await;
     let nodes = listing.registrations.iter().map(|found| {
-        let load = life(found).and_then(|life| loads.get(&life));
+        let load = life(found).and_then(|life| loads.get(&life)).map(|reported| &reported.load);
         node_info(found, load)
     });
     let nodes = nodes.collect();
@@ -88,8 +88,11 @@ pub(super) async fn select(
     let candidates: Vec<Candidate<'_>> = ready
         .iter()
         .map(|(registration, life)| {
-            let free = loads.get(life).map(|load| load.sessions_max.saturating_sub(load.sessions));
-            Candidate { registration, free }
+            let reported = loads.get(life);
+            let free = reported.map(|Reported { load, .. }| load.sessions_max.saturating_sub(load.sessions));
+            // Of a node that reports elsewhere nothing is known while presence does not answer.
+            let is_sure = reported.map_or(missing.is_some(), |reported| reported.is_young);
+            Candidate { registration, free, is_sure }
         })
         .collect();
     let why =

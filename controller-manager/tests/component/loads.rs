@@ -115,3 +115,42 @@ async fn a_presence_that_hangs_keeps_nobody_waiting_for_a_node() {
         assert!(!select(clients[1].clone()).await.url.is_empty());
     }
 }
+
+#[tokio::test]
+async fn no_controller_sends_clients_to_a_node_that_was_killed() {
+    let (_world, [a, mut b], clients) = world().await;
+    b.open("user", "c", 1).await;
+    let both = [("node-a", 0, 100, true), ("node-b", 1, 100, true)];
+    for client in &clients {
+        until_seen(client, "both report", &both, &[]).await;
+    }
+    b.kill().await;
+    for client in &clients {
+        // It is registered as ready until its lease runs out.
+        until_seen(client, "only one reports", &[("node-a", 0, 100, true), ("node-b", 0, 0, false)], &[])
+            .await;
+        for _ in 0..50 {
+            assert_eq!(select(client.clone()).await.node_id, a.id);
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_are_sent_to_a_node_that_missed_reports_when_there_is_no_other() {
+    let (world, [mut a, mut b], clients) = world().await;
+    let both = [("node-a", 0, 100, true), ("node-b", 0, 100, true)];
+    until_seen(&clients[0], "both report", &both, &[]).await;
+    b.fall_silent().await;
+    world.presence.advance(Duration::from_secs(4));
+    eventually("the other one alone is chosen", async || {
+        let mut chosen = Vec::new();
+        for _ in 0..20 {
+            chosen.push(select(clients[0].clone()).await.node_id);
+        }
+        chosen.iter().all(|node| *node == "node-a")
+    })
+    .await;
+    a.unregister().await;
+    a.fall_silent().await;
+    eventually("the one that is left", async || select(clients[0].clone()).await.node_id == "node-b").await;
+}

@@ -114,7 +114,7 @@ pass_on! {
     indexed(node: &NodeRef, slice: usize) -> Vec<IndexedSession>;
     indexed_nodes() -> Vec<NodeRef>;
     set_load(node: &NodeRef, load: Load, ttl: Duration) -> ();
-    load(node: &NodeRef) -> Option<Load>;
+    load(node: &NodeRef) -> Option<(Load, Duration)>;
     forget_node(node: &NodeRef) -> ();
     due_absences(now: StoreTime, limit: usize) -> Vec<(RoomId, UserId)>;
     generation() -> u64;

@@ -230,7 +230,7 @@ impl Presence for MemoryPresence {
         Ok(())
     }
 
-    async fn load(&self, node: &NodeRef) -> Result<Option<Load>> {
+    async fn load(&self, node: &NodeRef) -> Result<Option<(Load, Duration)>> {
         Ok(self.nodes()?.load(node, self.clock.now()))
     }
 

@@ -216,8 +216,9 @@ pub trait Presence: Send + Sync + 'static {
     /// clock: what can be read is that young.
     async fn set_load(&self, node: &NodeRef, load: Load, ttl: Duration) -> Result<()>;
 
-    /// How full a node said that it is; `None` when no controller wrote it, or its time is over.
-    async fn load(&self, node: &NodeRef) -> Result<Option<Load>>;
+    /// How full a node said that it is, and what is left of its time; `None` when no controller wrote it, or its time
+    /// is over.
+    async fn load(&self, node: &NodeRef) -> Result<Option<(Load, Duration)>>;
 
     /// Forgets the index and the load of one life of a node, after its sessions were dropped.
     async fn forget_node(&self, node: &NodeRef) -> Result<()>;

@@ -215,7 +215,7 @@ impl Presence for RedisPresence {
         self.call("write a node's load", nodes::set_load(&self.wire, &self.keys, node, load, ttl)).await
     }
 
-    async fn load(&self, node: &NodeRef) -> Result<Option<Load>> {
+    async fn load(&self, node: &NodeRef) -> Result<Option<(Load, Duration)>> {
         self.call("read a node's load", nodes::load(&self.wire, &self.keys, node)).await
     }
 

@@ -64,8 +64,10 @@ impl Nodes {
         self.loads.insert(node.clone(), (load, now.plus(ttl)));
     }
 
-    pub(super) fn load(&self, node: &NodeRef, now: StoreTime) -> Option<Load> {
-        self.loads.get(node).filter(|(_, until)| now < *until).map(|(load, _)| *load)
+    pub(super) fn load(&self, node: &NodeRef, now: StoreTime) -> Option<(Load, Duration)> {
+        let (load, until) = self.loads.get(node).filter(|(_, until)| now < *until)?;
+        let left_ms = until.as_millis() - now.as_millis();
+        Some((*load, Duration::from_millis(left_ms.unsigned_abs())))
     }
 
     pub(super) fn forget(&mut self, node: &NodeRef) {

@@ -103,11 +103,9 @@ pub(super) async fn set_load(
     wire.query(&command).await
 }
 
-pub(super) async fn load(wire: &Wire, keys: &Keys, node: &NodeRef) -> RedisResult<Option<Load>> {
-    let mut command = redis::cmd("GET");
-    command.arg(keys.load(node));
-    let found: Option<String> = wire.query(&command).await?;
-    found.map(|text| read_load(&text)).transpose()
+pub(super) async fn load(wire: &Wire, keys: &Keys, node: &NodeRef) -> RedisResult<Option<(Load, Duration)>> {
+    let found: Option<(String, u64)> = wire.run(&script::LOAD, &[&keys.load(node)], &[]).await?;
+    found.map(|(text, left_ms)| Ok((read_load(&text)?, Duration::from_millis(left_ms)))).transpose()
 }
 
 pub(super) async fn forget(wire: &Wire, keys: &Keys, node: &NodeRef) -> RedisResult<()> {

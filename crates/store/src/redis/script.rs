@@ -60,4 +60,5 @@ scripts! {
     INDEX = "index.lua";
     RAISE_VERSIONS = "raise_versions.lua";
     MEND_DUE = "mend_due.lua";
+    LOAD = "load.lua";
 }

@@ -100,7 +100,9 @@ pub async fn a_load_is_what_was_written_last(memory: &Memory) {
     assert_eq!(presence.load(&old).await.unwrap(), None);
     for sessions in [7, 0, 5] {
         presence.set_load(&old, load(sessions), LONG).await.unwrap();
-        assert_eq!(presence.load(&old).await.unwrap(), Some(load(sessions)));
+        let (found, left) = presence.load(&old).await.unwrap().unwrap();
+        assert_eq!(found, load(sessions));
+        assert!(left <= LONG && left > LONG / 2, "{left:?}");
     }
     assert_eq!(presence.load(&new).await.unwrap(), None, "each life has its own");
     assert_eq!(presence.indexed_nodes().await.unwrap(), [], "a load says nothing of sessions");
@@ -113,7 +115,9 @@ pub async fn a_load_ends(memory: &Memory) {
     presence.set_load(&lasting, load(2), LONG).await.unwrap();
     presence.set_load(&brief, load(1), Duration::from_millis(50)).await.unwrap();
     wait_until("the load ended", async || presence.load(&brief).await.unwrap().is_none()).await;
-    assert_eq!(presence.load(&lasting).await.unwrap(), Some(load(2)), "its time began anew");
+    let (found, left) = presence.load(&lasting).await.unwrap().unwrap();
+    assert_eq!(found, load(2), "its time began anew");
+    assert!(left < LONG, "its time passes: {left:?}");
 }
 
 pub async fn a_forgotten_node_is_unknown(memory: &Memory) {
