@@ -1,5 +1,6 @@
 //! The configuration of all tiers: embedded defaults, then a file, then the environment, then flags.
 
+mod given;
 mod layers;
 mod model;
 mod secret;
@@ -19,7 +20,7 @@ pub use units::ByteCount;
 
 /// Everything wrong with a configuration, each problem with the path of its key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", problems.join("\n"))]
+#[error("{}", shown(problems))]
 pub struct ConfigError {
     /// One line each.
     pub problems: Vec<String>,
@@ -28,5 +29,13 @@ pub struct ConfigError {
 impl ConfigError {
     fn one(problem: impl Into<String>) -> Self {
         Self { problems: vec![problem.into()] }
+    }
+}
+
+/// One in a line; several one below the other, so that none hides behind the program's name.
+fn shown(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        several => format!("{} problems in the configuration:\n  {}", several.len(), several.join("\n  ")),
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError, EtcdTarget, SecretUrl};
+use super::{
+    Config, ConfigError, EtcdTarget, SecretUrl,
+    given::{Given, Source},
+};
 
 /// `config.yaml` as it was when this was built: the default of every key.
 pub const EMBEDDED: &str = include_str!("../../../../config.yaml");
@@ -58,44 +61,55 @@ impl Layers {
     /// Reads and validates the result.
     pub fn load(self, program: Program) -> Result<Config, ConfigError> {
         let defaults = parse_yaml("the embedded config.yaml", EMBEDDED)?;
-        let mut merged = defaults.clone();
         let mut problems = Vec::new();
-        if let Some((name, text)) = &self.file {
-            let layer = parse_yaml(name, text)?;
-            unknown_keys(&defaults, &layer, "", name, &mut problems);
-            merge(&mut merged, layer);
-        }
-        for (variable, path) in names(program) {
-            if let Some(value) = self.environment.get(*variable) {
-                set(&mut merged, path, value)
-                    .map_err(|error| ConfigError::one(format!("{variable}: {error}")))?;
-            }
-        }
-        for assignment in &self.sets {
-            let outcome = match assignment.split_once('=') {
-                Some((path, value)) => set(&mut merged, path.trim(), value.trim()),
-                None => Err("write --set path=value".to_owned()),
-            };
-            if let Err(error) = outcome {
-                problems.push(format!("--set {assignment}: {error}"));
-            }
-        }
-        if !problems.is_empty() {
-            return Err(ConfigError { problems });
-        }
-        let mut config: Config = serde_path_to_error::deserialize(merged)
-            .map_err(|error| ConfigError::one(format!("{}: {}", error.path(), error.inner())))?;
+        let given = self.given(program, &defaults, &mut problems);
+        let merged = given.lay_over(&defaults, &mut problems);
+        let mut config: Config = serde_json::from_value(merged)
+            .map_err(|error| ConfigError::one(format!("the embedded config.yaml: {error}")))?;
         if program == Program::Standalone {
             config.embed_stores();
         }
-        config.validate()?;
+        let mut unfit = config.validate().err().map(|error| error.problems).unwrap_or_default();
         if program != Program::Standalone && config.etcd.target() == Ok(EtcdTarget::Memory) {
-            return Err(ConfigError::one(
+            unfit.push(
                 "etcd.url: a registry in memory: is this process's own, so no other would find it; name the servers \
-                 (ETCD_URL=etcd://host:2379 or ETCD_ENDPOINTS=host:2379), or run `standalone`",
-            ));
+                 (ETCD_URL=etcd://host:2379 or ETCD_ENDPOINTS=host:2379), or run `standalone`"
+                    .to_owned(),
+            );
         }
-        Ok(config)
+        problems.extend(unfit.into_iter().map(|problem| given.sourced(problem)));
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+    }
+
+    /// What the sources say, the later ones over the earlier.
+    fn given(&self, program: Program, defaults: &Value, problems: &mut Vec<String>) -> Given {
+        let mut given = Given::default();
+        if let Some((name, text)) = &self.file {
+            match parse_yaml(name, text) {
+                Ok(layer) => leaves(defaults, &layer, "", name, &mut given, problems),
+                Err(error) => problems.extend(error.problems),
+            }
+        }
+        for (variable, path) in names(program) {
+            let Some(text) = self.environment.get(*variable) else { continue };
+            match value(defaults, path, text) {
+                Ok(value) => given.put((*path).to_owned(), value, Source::Environment(variable)),
+                Err(error) => problems.push(format!("{variable}: {error}")),
+            }
+        }
+        for assignment in &self.sets {
+            let assigned = match assignment.split_once('=') {
+                Some((path, text)) => {
+                    value(defaults, path.trim(), text.trim()).map(|value| (path.trim(), value))
+                }
+                None => Err("write --set path=value".to_owned()),
+            };
+            match assigned {
+                Ok((path, value)) => given.put(path.to_owned(), value, Source::Set),
+                Err(error) => problems.push(format!("--set {assignment}: {error}")),
+            }
+        }
+        given
     }
 }
 
@@ -181,23 +195,27 @@ fn parse_yaml(name: &str, text: &str) -> Result<Value, ConfigError> {
 }
 
 /// Sections merge key by key; anything else, lists included, replaces.
-fn merge(into: &mut Value, layer: Value) {
-    match (into, layer) {
-        (Value::Object(into), Value::Object(layer)) => {
-            for (key, value) in layer {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, layer) => *into = layer,
-    }
-}
-
-fn unknown_keys(known: &Value, layer: &Value, path: &str, source: &str, problems: &mut Vec<String>) {
-    let (Value::Object(known), Value::Object(layer)) = (known, layer) else { return };
+fn leaves(
+    known: &Value,
+    layer: &Value,
+    path: &str,
+    source: &str,
+    given: &mut Given,
+    problems: &mut Vec<String>,
+) {
+    let Value::Object(known) = known else {
+        return given.put(path.to_owned(), layer.clone(), Source::File(source.to_owned()));
+    };
+    let layer = match layer {
+        Value::Object(layer) => layer,
+        // Every key of it is commented out.
+        Value::Null => return,
+        _ => return problems.push(format!("{source}: {path} is a section; name its keys")),
+    };
     for (key, value) in layer {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match known.get(key) {
-            Some(known) => unknown_keys(known, value, &path, source, problems),
+            Some(known) => leaves(known, value, &path, source, given, problems),
             None => problems.push(format!("{source}: unknown key {path}{}", suggestion(known, key))),
         }
     }
@@ -224,20 +242,19 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Sets one existing key from text, keeping the kind of value that it has.
-fn set(root: &mut Value, path: &str, text: &str) -> Result<(), String> {
-    let mut place = root;
+/// A text as the value of an existing key, of the kind that its default is.
+fn value(defaults: &Value, path: &str, text: &str) -> Result<Value, String> {
+    let mut place = defaults;
     let mut walked = String::new();
     for key in path.split('.') {
         let Value::Object(section) = place else { return Err(format!("{walked} has no keys of its own")) };
-        if !section.contains_key(key) {
-            let dot = if walked.is_empty() { "" } else { "." };
-            return Err(format!("unknown key {walked}{dot}{key}{}", suggestion(section, key)));
-        }
-        place = section.get_mut(key).expect("just seen");
-        walked = if walked.is_empty() { key.to_owned() } else { format!("{walked}.{key}") };
+        let dot = if walked.is_empty() { "" } else { "." };
+        place = section
+            .get(key)
+            .ok_or_else(|| format!("unknown key {walked}{dot}{key}{}", suggestion(section, key)))?;
+        walked = format!("{walked}{dot}{key}");
     }
-    *place = match place {
+    Ok(match place {
         Value::Object(_) => return Err(format!("{walked} is a section; name one of its keys")),
         Value::Array(_) => text
             .split(',')
@@ -247,8 +264,7 @@ fn set(root: &mut Value, path: &str, text: &str) -> Result<(), String> {
             .collect(),
         Value::String(_) => Value::String(text.to_owned()),
         _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
-    };
-    Ok(())
+    })
 }
 
 #[cfg(test)]
