@@ -5,6 +5,7 @@ use std::process::Output;
 use anyhow::{Context, Result, ensure};
 use fantoccini::{Client, Locator};
 use roomcast_testkit::{Cluster, browser::Driver, eventually};
+use serde_json::json;
 
 fn biz_client(push_manager: &str, arguments: &[&str]) -> Output {
     std::process::Command::new(env!("CARGO_BIN_EXE_biz-client"))
@@ -106,6 +107,43 @@ async fn the_page_works_from_a_file() -> Result<()> {
     connected_to(&page, &["connect-node-1"]).await;
     cluster.api(0).push_room("room-001", "to a file").await;
     received(&page, "to a file").await;
+    page.close().await?;
+    driver.stop().await;
+    cluster.finish().await;
+    Ok(())
+}
+
+async fn shown(page: &Client, what: &str, selector: &str, is_it: impl Fn(&str) -> bool) {
+    eventually(what, async || {
+        let text = page.find(Locator::Css(selector)).await.ok()?.text().await.ok()?;
+        is_it(&text).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_says_what_is_unusual() -> Result<()> {
+    let cluster = Cluster::builder().nodes(1).start().await;
+    let driver = Driver::start().await?;
+    let page = driver.window().await?;
+    let base = format!("http://{}/", cluster.node(0).http_address());
+
+    page.goto(&format!("{base}?connect=1&url=ws://127.0.0.1:9/ws")).await?;
+    let is_folded =
+        |text: &str| text.contains("ws://127.0.0.1:9/ws did not answer") && text.contains(" times");
+    shown(&page, "an address that does not answer is named once, with a count", "#errors", is_folded).await;
+    ensure!(page.find_all(Locator::Css("#errors li")).await?.len() == 1);
+
+    page.goto(&format!("{base}?connect=1")).await?;
+    connected_to(&page, &["connect-node-1"]).await;
+    page.refresh().await?;
+    connected_to(&page, &["connect-node-1"]).await;
+
+    let push = json!({"content": {"type": "TEXT", "data": "", "timestamp": 1_234_567_890}});
+    cluster.api(0).post("/v1/push/room/room-001", push).await;
+    shown(&page, "an empty message is one", "#messages .message .data", |text| text == "(empty)").await;
+    shown(&page, "a time of another day", "#messages .sent", |text| text.starts_with("sent 2009-02-1")).await;
+
     page.close().await?;
     driver.stop().await;
     cluster.finish().await;
