@@ -44,10 +44,42 @@ pub(crate) fn fault(error: &StoreError) -> Fault {
         ErrorKind::NoSuchRoom => Fault::new(Code::NotFound, error.to_string()),
         ErrorKind::RoomDeleted => Fault::new(Code::RoomDeleted, error.to_string()),
         ErrorKind::RoomExists => Fault::new(Code::AlreadyExists, error.to_string()),
-        ErrorKind::Unavailable => Fault::unavailable("the store does not answer; try again", retry_after()),
+        ErrorKind::Unavailable => {
+            Fault::unavailable(format!("{} does not answer; try again", store_of(error)), retry_after())
+        }
         ErrorKind::Failed => {
             tracing::error!(error = %Causes(error), "a store failed");
             Fault::new(Code::Internal, "the store failed; the controller's log says how")
         }
+    }
+}
+
+/// The store that does not answer, by what it is for: which server that is, and where, stays in the log.
+fn store_of(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unavailable { backend: "redis" | "memory" | "presence", .. } => {
+            "the shared memory of who is where"
+        }
+        _ => "the record of rooms and seats",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_store::{MemoryPresence, Presence, Rooms, SqliteRooms};
+    use roomcast_types::RoomId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_refused_learns_which_store_does_not_answer_and_not_where_it_is() {
+        let room = RoomId::new("room").unwrap();
+        let (rooms, presence) = (SqliteRooms::ephemeral().await.unwrap(), MemoryPresence::default());
+        rooms.set_available(false);
+        presence.set_available(false);
+        let record = fault(&rooms.room(&room).await.unwrap_err());
+        assert_eq!(record.message, "the record of rooms and seats does not answer; try again");
+        let presence = fault(&presence.occupancy(&room).await.unwrap_err());
+        assert_eq!(presence.message, "the shared memory of who is where does not answer; try again");
     }
 }

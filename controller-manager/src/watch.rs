@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::controller::Controller;
 
@@ -94,17 +94,16 @@ async fn watch_presence(controller: &Controller) {
     }
 }
 
+/// One that is away is looked for more often than its sums are worth: `/ready` names it until it was found.
 async fn watch_record(controller: &Controller) {
-    let mut ticks = interval(SUMS_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
         let sums = timeout(WAIT, controller.rooms.totals()).await.ok().and_then(Result::ok);
         controller.stores_health.record.note(sums.is_some());
         if let Some(sums) = sums {
             controller.metrics.rooms.set(sums.rooms as f64);
             controller.metrics.members.set(sums.members as f64);
         }
+        sleep(if sums.is_some() { SUMS_EVERY } else { EVERY }).await;
     }
 }
 

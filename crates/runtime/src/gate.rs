@@ -92,6 +92,8 @@ pub struct Gate {
 struct Breaker {
     state: State,
     pauses: Backoff,
+    /// False until the first answer of what somebody else waits for, and tells about.
+    is_telling: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,9 +110,15 @@ impl Gate {
         Self {
             settings,
             calls: Semaphore::new(settings.calls_max),
-            breaker: Mutex::new(Breaker { state: State::Closed { failures: 0 }, pauses }),
+            breaker: Mutex::new(Breaker { state: State::Closed { failures: 0 }, pauses, is_telling: true }),
             refused: AtomicU64::new(0),
         }
+    }
+
+    /// Says nothing in the log before the first answer: who waits for that tells what is missing.
+    pub fn quiet_until_answered(self) -> Self {
+        self.lock().is_telling = false;
+        self
     }
 
     /// Makes a call unless it is refused. `is_outage` tells errors that mean that nobody answers from answers that
@@ -174,8 +182,9 @@ impl Gate {
         let was_open = !matches!(breaker.state, State::Closed { .. });
         breaker.state = State::Closed { failures: 0 };
         breaker.pauses.reset();
+        let is_told = std::mem::replace(&mut breaker.is_telling, true);
         drop(breaker);
-        if was_open {
+        if was_open && is_told {
             tracing::info!(peer = self.settings.name, "answers again");
         }
     }
@@ -188,8 +197,14 @@ impl Gate {
             }
             State::Closed { .. } => {
                 breaker.open();
+                let is_telling = breaker.is_telling;
                 drop(breaker);
-                tracing::warn!(peer = self.settings.name, "does not answer; calls are refused until it does");
+                if is_telling {
+                    tracing::warn!(
+                        peer = self.settings.name,
+                        "does not answer; calls are refused until it does"
+                    );
+                }
             }
             State::HalfOpen => breaker.open(),
             // A call from before it opened.

@@ -63,7 +63,8 @@ impl MysqlRooms {
             failures: 5,
             pause_min: Duration::from_millis(200),
             pause_max: Duration::from_secs(2),
-        });
+        })
+        .quiet_until_answered();
         Ok(Self { pool: Pool::new(target, section)?, gate, transactions: AtomicU64::new(0) })
     }
 

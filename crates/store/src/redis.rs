@@ -75,7 +75,8 @@ impl RedisPresence {
             failures: 5,
             pause_min: Duration::from_millis(100),
             pause_max: Duration::from_secs(1),
-        });
+        })
+        .quiet_until_answered();
         let generations = keys.generations(wire.is_cluster());
         let (places, turns) = (Semaphore::new(CALLS_MAX), Semaphore::new(AT_ONCE));
         Ok(Self { wire, gate, places, turns, keys, generations, latest: AtomicI64::new(i64::MIN) })
