@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use roomcast_proto::pubsub::controller_service_server::{ControllerServiceServer, SERVICE_NAME};
 use roomcast_registry::{Member, Registration, Registry, Role, State};
-use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
+use roomcast_runtime::{Causes, Config, Front, Phase, Telemetry, bind};
 use roomcast_store::{Error as StoreError, Presence, Rooms};
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::{
@@ -205,6 +205,9 @@ impl Running {
         self.controller.streams.end_all();
         self.front.close().await;
         self.workers.shutdown().await;
+        if let Ok(Err(error)) = timeout(LEAVE_WAIT, self.controller.rooms.close()).await {
+            tracing::warn!(error = %Causes(&error), "the record was not closed in order");
+        }
     }
 }
 

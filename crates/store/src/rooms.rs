@@ -142,4 +142,9 @@ pub trait Rooms: Send + Sync + 'static {
 
     /// What this handle has counted.
     fn counters(&self) -> Counters;
+
+    /// At the end of a program: leaves the record as others like to find it. Nothing is lost without.
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
 }

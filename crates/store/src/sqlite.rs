@@ -169,4 +169,8 @@ impl Rooms for SqliteRooms {
     fn counters(&self) -> Counters {
         Counters { transactions: self.transactions.load(Ordering::Relaxed), ..Counters::default() }
     }
+
+    async fn close(&self) -> Result<()> {
+        connection::checkpoint(&mut *self.writer().await?).await
+    }
 }

@@ -46,6 +46,19 @@ async fn what_was_written_is_there_after_opening_again() {
     assert_eq!(rooms.seats(&room(), None, 10).await.unwrap().len(), 3);
 }
 
+#[tokio::test]
+async fn a_record_that_was_closed_is_complete_in_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("rooms.db"), folder.path().join("copy/rooms.db"));
+    let rooms = open(&path).await;
+    rooms.admit(&room(), &seats("u", 3), Some(new_room(9)), now()).await.unwrap();
+    rooms.room(&room()).await.unwrap();
+    rooms.close().await.unwrap();
+    std::fs::create_dir(copy.parent().unwrap()).unwrap();
+    std::fs::copy(&path, &copy).unwrap();
+    assert_eq!(open(&copy).await.room(&room()).await.unwrap().unwrap().members, 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_may_open_a_new_file_at_once() {
     for _ in 0..10 {

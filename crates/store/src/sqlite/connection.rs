@@ -124,6 +124,15 @@ pub(super) async fn check_version(connection: &mut SqliteConnection) -> Result<(
     })
 }
 
+/// Moves everything from the journal beside the file into the file, so that a copy of the file alone is complete.
+pub(super) async fn checkpoint(connection: &mut SqliteConnection) -> Result<()> {
+    sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        .execute(connection)
+        .await
+        .map_err(failed("empty the journal"))?;
+    Ok(())
+}
+
 /// Names the file in an error; what cannot be opened gets advice.
 fn at(path: &Path, error: Error) -> Error {
     match error {
