@@ -12,8 +12,10 @@ NODES ?= 3
 
 .PHONY: run cluster cluster-status cluster-stop test check test-packages
 
+# One build for both: the command line that is printed is there.
 run:
-	$(CARGO) run --release -p standalone -- --nodes $(NODES)
+	$(CARGO) build --release -p standalone -p biz-client
+	$${CARGO_TARGET_DIR:-target}/release/standalone --nodes $(NODES)
 
 cluster:
 	scripts/packages.sh servers

@@ -214,7 +214,7 @@ status() {
 }
 
 guide() {
-    local name program grpc http metrics servers="" first push="127.0.0.1:$((50053 + offset))"
+    local name program grpc http metrics servers="" first pages push="127.0.0.1:$((50053 + offset))"
     local controller="127.0.0.1:$((50051 + offset))" here=$dir client=$bin/biz-client
     # Paths as one would write them here.
     here=${here#"$PWD/"} client=${client#"$PWD/"}
@@ -231,18 +231,22 @@ guide() {
     say "  MariaDB          127.0.0.1:$mariadb_port, user roomcast, password in $here/secrets/db-password"
     say "  Redis            127.0.0.1:$redis_port"
     first=$((8080 + offset))
+    pages="http://127.0.0.1:$first/?connect=1"
+    ((nodes < 2)) || pages+=$'\n'"                    http://127.0.0.1:$((first + 1))/?user=user-002&name=Bob&connect=1"
+    ((nodes < 3)) || pages+=$'\n'"                    http://127.0.0.1:$((first + 2))/?user=user-003&name=Charlie&connect=1"
     [ "$offset" = 0 ] || servers=" --push-manager $push --controller $controller"
     cat <<GUIDE
 
-Open in browsers    http://127.0.0.1:$first/?connect=1
-                    http://127.0.0.1:$((first + 1))/?user=user-002&name=Bob&connect=1
-                    http://127.0.0.1:$((first + 2))/?user=user-003&name=Charlie&connect=1
+A room begins with its first member, so begin with a page:
+
+Open in browsers    $pages
 or in a terminal    $client listen room room-001 --user user-001 --url ws://127.0.0.1:$first/ws
 Push                $client$servers push room room-001 "Hello everyone!"
                     $client$servers push user user-001 "Hello Alice!"
                     $client$servers push broadcast "System announcement" --type SYSTEM
 with curl           curl http://$push/v1/push/room/room-001 -d '{"content":{"type":"TEXT","data":"Hello"}}'
-with grpcurl        grpcurl -plaintext $controller pubsub.ControllerService/GetRoomStats
+with grpcurl, a tool from https://github.com/fullstorydev/grpcurl
+                    grpcurl -plaintext $controller pubsub.ControllerService/GetRoomStats
                     grpcurl -plaintext -d '{"room_id":"room-001"}' $controller pubsub.ControllerService/GetRoomInfo
 Who is where        $client$servers room show room-001
                     curl http://127.0.0.1:$first/stats

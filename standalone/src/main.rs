@@ -74,13 +74,25 @@ fn show(platform: &Platform, place: &str) {
     println!("  {:<16} gRPC {grpc}  metrics http://{metrics}/metrics", "controller");
     if let Some(first) = platform.nodes().next() {
         println!("\nOpen in a browser:  http://{}/?connect=1", first.http_address());
+        println!("                    You are the first in room-001; a room begins with its first member.");
     }
     let to = push.grpc_address();
+    if let Some(client) = biz_client() {
+        println!("Then push:          {client} --push-manager {to} push room room-001 \"Hello\"");
+    }
     println!(
-        "Then push:          cargo run --release -q -p biz-client -- --push-manager {to} push room room-001 \"Hello\""
-    );
-    println!(
-        "or:                 curl -X POST http://{to}/v1/push/room/room-001 -d '{{\"content\":{{\"type\":\"TEXT\",\"data\":\"Hello\"}}}}'"
+        "or with curl:       curl -X POST http://{to}/v1/push/room/room-001 -d '{{\"content\":{{\"type\":\"TEXT\",\"data\":\"Hello\"}}}}'"
     );
     println!("\nCtrl-C stops everything.");
+}
+
+/// The command line that was built beside this program, as one would write it here; `None` when it is not there.
+fn biz_client() -> Option<String> {
+    let program = std::env::current_exe().ok()?.with_file_name("biz-client");
+    if !program.is_file() {
+        return None;
+    }
+    let here = std::env::current_dir().ok();
+    let short = here.and_then(|here| program.strip_prefix(here).ok());
+    Some(short.unwrap_or(&program).display().to_string())
 }

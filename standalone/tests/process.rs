@@ -52,14 +52,14 @@ fn wait(child: &mut Child) -> i32 {
     }
 }
 
-/// One clear line on standard error, and failure.
+/// One clear line on standard error, or one for each of several problems after it, and failure.
 fn refusal(output: &Output) -> String {
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     let lines: Vec<_> = text.lines().filter(|line| line.starts_with("standalone: ")).collect();
     assert_eq!(lines.len(), 1, "{text}");
     assert!(!text.contains("panicked"), "{text}");
-    lines[0].to_owned()
+    text[text.find(lines[0]).unwrap()..].to_owned()
 }
 
 struct Running {
@@ -137,6 +137,10 @@ fn it_serves_three_nodes_and_stops_on_ctrl_c() {
     assert_eq!(platform.text.matches("page http://").count(), 3, "{}", platform.text);
     let page = platform.address("page http://");
     assert!(platform.get(&page, "/health").contains("200 OK"));
+    // The command line is offered only where it was built.
+    let client = Path::new(env!("CARGO_BIN_EXE_standalone")).with_file_name("biz-client");
+    let offered = format!("{} --push-manager {}", client.display(), platform.address("gRPC and JSON "));
+    assert_eq!(platform.text.contains(&offered), client.is_file(), "{}", platform.text);
     let push = platform.address("gRPC and JSON ");
     let reply = platform.post(&push, "/v1/push/broadcast", r#"{"content":{"data":"Hello"}}"#);
     assert!(reply.contains("200 OK") && reply.contains("\"targets\":0"), "{reply}");
@@ -164,6 +168,8 @@ fn rooms_outlive_the_process() {
         seen.extend_from_slice(&chunk[..length]);
     }
     assert_eq!(platform.interrupt(), 0);
+    let journal = std::fs::metadata(folder.path().join("roomcast.db-wal"));
+    assert!(journal.is_err() || journal.unwrap().len() == 0, "the file is complete without it");
     let platform = Running::start(folder.path(), "1");
     let push = platform.address("gRPC and JSON ");
     let reply = platform.get(&push, "/v1/rooms/kept");
