@@ -4,11 +4,16 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 4] =
-    ["pubsub/common.proto", "pubsub/controller.proto", "pubsub/push.proto", "pubsub/node.proto"];
+const FILES: [&str; 5] = [
+    "pubsub/common.proto",
+    "pubsub/controller.proto",
+    "pubsub/push.proto",
+    "pubsub/node.proto",
+    "pubsub/explain.proto",
+];
 
 /// Replies that the JSON API and the command line show as they are, with enums as their words.
-const JSON_REPLIES: [&str; 22] = [
+const JSON_REPLIES: [&str; 36] = [
     "RoomCard",
     "SessionInfo",
     "RoomStats",
@@ -31,6 +36,20 @@ const JSON_REPLIES: [&str; 22] = [
     "LeaveRoomReply",
     "SelectConnectNodeReply",
     "KickUserReply",
+    "Explanation",
+    "MissingPart",
+    "UserEvidence",
+    "RoomEvidence",
+    "NodeEvidence",
+    "PushEvidence",
+    "PushHop",
+    "InspectReply",
+    "LiveSession",
+    "SessionRoom",
+    "EndedSession",
+    "LeftRoom",
+    "NodeMessage",
+    "SessionFate",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,7 +70,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     config.type_attribute("pubsub.Receipt", "#[serde(default)]");
-    config.btree_map(["pubsub.Receipt.outcomes"]);
+    config.btree_map([
+        "pubsub.Receipt.outcomes",
+        "pubsub.NodeMessage.outcomes",
+        "pubsub.PushHop.outcomes",
+        "pubsub.PushEvidence.outcomes",
+    ]);
     tonic_prost_build::configure()
         .generate_default_stubs(true)
         .compile_fds_with_config(descriptors, config)?;

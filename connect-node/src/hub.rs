@@ -5,6 +5,7 @@
 
 pub mod announcement;
 pub mod eviction;
+pub mod inspect;
 mod membership;
 mod opening;
 pub mod session;

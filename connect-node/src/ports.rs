@@ -8,8 +8,12 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
+use roomcast_proto::pubsub::InspectReply;
 use roomcast_types::{Class, ClientId, Fault, MessageId, RoomId, SessionId, UserId};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::tally::Tally;
 
@@ -112,8 +116,34 @@ pub enum ToShard {
     },
     /// Walk the targets.
     Deliver(Delivery),
+    /// Say what is known of a user, a room or a message.
+    Inspect(Inspection),
     /// The node stops: close every session with 4001, within two seconds, then end the thread.
     Stop,
+}
+
+/// A question about the recent past. Answered as things are when it is taken out of the mailbox.
+#[derive(Debug)]
+pub struct Inspection {
+    /// What is asked.
+    pub question: Arc<Question>,
+    /// The live sessions of the user asked about, on this shard.
+    pub sessions: Vec<SessionKey>,
+    /// Takes the answer, which has neither node nor state in it.
+    pub answer: oneshot::Sender<InspectReply>,
+}
+
+/// What is asked: see `InspectRequest`.
+#[derive(Debug, Clone, Default)]
+pub struct Question {
+    /// Sessions of this user.
+    pub user: Option<UserId>,
+    /// Sessions in this room, or of the user in this room.
+    pub room: Option<RoomId>,
+    /// Only this message.
+    pub message: Option<MessageId>,
+    /// Entries of each list at most, except for sessions.
+    pub last: usize,
 }
 
 /// Why a session is no longer in a room.
@@ -127,6 +157,18 @@ pub enum LeftReason {
     Evicted,
     /// The room is gone.
     RoomDeleted,
+}
+
+impl LeftReason {
+    /// The word of the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "LEFT",
+            Self::Kicked => "KICKED",
+            Self::Evicted => "EVICTED",
+            Self::RoomDeleted => "ROOM_DELETED",
+        }
+    }
 }
 
 /// Close codes of the client protocol that the server chooses.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_proto::{
     add_reflection,
     pubsub::{
-        GetNodeStatsRequest, KickReply, KickRequest, LaneDown, NodeStats,
+        GetNodeStatsRequest, InspectReply, InspectRequest, KickReply, KickRequest, LaneDown, NodeStats,
         connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer, SERVICE_NAME},
         kick_request::Reason,
     },
@@ -15,7 +15,7 @@ use roomcast_types::{Fault, RoomId, SessionId, UserId};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    hub::{Core, eviction::Whom},
+    hub::{Core, eviction::Whom, inspect},
     lane::stream::{self, Up},
 };
 
@@ -51,6 +51,11 @@ impl ConnectNodeService for Service {
             self.0.remove_sessions(&whom, &room, reason).await
         };
         Ok(Response::new(KickReply { sessions }))
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
+        let question = inspect::question(request.get_ref()).map_err(|fault| status(&fault))?;
+        Ok(Response::new(self.0.inspect(question).await))
     }
 }
 

@@ -14,6 +14,8 @@ mod config;
 mod entry;
 mod flow;
 mod frames;
+mod history;
+mod inspect;
 mod limits;
 mod members;
 mod metrics;

@@ -31,6 +31,34 @@ pub enum TargetOutcome {
     Closed,
 }
 
+impl TargetOutcome {
+    /// Every one.
+    pub const ALL: [Self; 8] = [
+        Self::Written,
+        Self::Acked,
+        Self::Pending,
+        Self::Filtered,
+        Self::Expired,
+        Self::Superseded,
+        Self::DroppedSlow,
+        Self::Closed,
+    ];
+
+    /// The word of receipts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "WRITTEN",
+            Self::Acked => "ACKED",
+            Self::Pending => "PENDING",
+            Self::Filtered => "FILTERED",
+            Self::Expired => "EXPIRED",
+            Self::Superseded => "SUPERSEDED",
+            Self::DroppedSlow => "DROPPED_SLOW",
+            Self::Closed => "CLOSED",
+        }
+    }
+}
+
 /// Counts of one walk, or their sum over shards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the count of the outcome of its name")]
@@ -64,9 +92,29 @@ impl Counts {
             + self.closed
     }
 
+    /// The one outcome that all targets have, if they have the same.
+    pub fn only(&self) -> Option<TargetOutcome> {
+        let targets = self.targets();
+        TargetOutcome::ALL.into_iter().find(|outcome| targets > 0 && self.count(*outcome) == targets)
+    }
+
     /// Counts one target.
     pub fn add(&mut self, outcome: TargetOutcome) {
         *self.of(outcome) += 1;
+    }
+
+    /// How many targets have this outcome.
+    pub fn count(&self, outcome: TargetOutcome) -> u64 {
+        match outcome {
+            TargetOutcome::Written => self.written,
+            TargetOutcome::Acked => self.acked,
+            TargetOutcome::Pending => self.pending,
+            TargetOutcome::Filtered => self.filtered,
+            TargetOutcome::Expired => self.expired,
+            TargetOutcome::Superseded => self.superseded,
+            TargetOutcome::DroppedSlow => self.dropped_slow,
+            TargetOutcome::Closed => self.closed,
+        }
     }
 
     fn of(&mut self, outcome: TargetOutcome) -> &mut u64 {
@@ -204,6 +252,12 @@ impl Tally {
         if inner.walking == 0 {
             inner.tell();
         }
+    }
+
+    /// Shows the sum as of now.
+    pub fn see<R>(&self, see: impl FnOnce(&Counts, Hops) -> R) -> R {
+        let inner = self.lock();
+        see(&inner.sum, inner.hops)
     }
 
     /// Tells the sum once more, if every walk has ended.

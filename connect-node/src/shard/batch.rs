@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     entry::{Entry, Exclude},
     flow::Flow,
+    history::WalkNumber,
     out::Frame,
     sending::SentEnd,
     session::Session,
@@ -33,6 +34,7 @@ pub(super) struct Walk {
     pub(super) batch: Batch,
     pub(super) next: usize,
     pub(super) began: Instant,
+    pub(super) number: WalkNumber,
 }
 
 /// What all targets of a walk get, and what became of it.
@@ -57,10 +59,11 @@ pub(super) struct ListWalk {
     pub(super) sessions: Vec<(SessionKey, u32)>,
     pub(super) next: usize,
     pub(super) began: Instant,
+    pub(super) number: WalkNumber,
 }
 
 impl Walk {
-    pub(super) fn new(messages: Vec<Message>, now: Millis) -> Self {
+    pub(super) fn new(messages: Vec<Message>, now: Millis, number: WalkNumber) -> Self {
         let counts = vec![Counts::default(); messages.len()];
         let is_exceptional = |entry: &Entry| entry.exclude.is_some() || entry.is_expired(now);
         let has_exceptions = messages.iter().any(|message| is_exceptional(&message.entry));
@@ -68,18 +71,21 @@ impl Walk {
         let (frames, entries) =
             messages.into_iter().map(|message| (message.frame, (message.entry, message.came))).unzip();
         let batch = Batch { frames, entries, has_exceptions, wants_acks, counts, all_written: 0 };
-        Self { batch, next: 0, began: Instant::now() }
+        Self { batch, next: 0, began: Instant::now(), number }
     }
 }
 
 impl Batch {
-    /// The sums, each with its message and the times of a walk that began then and ends now.
-    pub(super) fn into_counts(self, began: Instant) -> impl Iterator<Item = (Rc<Entry>, Counts, Hops)> {
+    /// The sums, each with its message, when that came, and the times of a walk that began then and ends now.
+    pub(super) fn into_counts(
+        self,
+        began: Instant,
+    ) -> impl Iterator<Item = (Rc<Entry>, Instant, Counts, Hops)> {
         let all_written = self.all_written;
         let walk = began.elapsed();
         self.entries.into_iter().zip(self.counts).map(move |((entry, came), mut counts)| {
             counts.written += all_written;
-            (entry, counts, Hops { wait: began.saturating_duration_since(came), walk })
+            (entry, came, counts, Hops { wait: began.saturating_duration_since(came), walk })
         })
     }
 }
@@ -105,7 +111,9 @@ pub(super) fn deliver(
         return SentEnd::Complete;
     }
     for (index, counts) in batch.counts.iter_mut().enumerate() {
-        counts.add(sent.outcome(index));
+        let outcome = sent.outcome(index);
+        counts.add(outcome);
+        batch.entries[index].0.except(outcome, session.session_id);
     }
     sent.end
 }
@@ -121,7 +129,10 @@ fn deliver_some(
     let mut wanted = Vec::with_capacity(frames.len());
     for (index, (entry, _)) in batch.entries.iter().enumerate() {
         match exception(entry, &session.user_id, flow.now) {
-            Some(outcome) => batch.counts[index].add(outcome),
+            Some(outcome) => {
+                batch.counts[index].add(outcome);
+                entry.except(outcome, session.session_id);
+            }
             None => wanted.push(index),
         }
     }
@@ -135,7 +146,9 @@ fn deliver_some(
         session.expect_acks(&frames[..sent.written]);
     }
     for (order, index) in wanted.into_iter().enumerate() {
-        batch.counts[index].add(sent.outcome(order));
+        let outcome = sent.outcome(order);
+        batch.counts[index].add(outcome);
+        batch.entries[index].0.except(outcome, session.session_id);
     }
     sent.end
 }

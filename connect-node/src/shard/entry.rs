@@ -31,6 +31,31 @@ pub(super) struct Entry {
     is_walked: Cell<bool>,
     is_listed: Cell<bool>,
     changes: RefCell<Changes>,
+    exceptions: RefCell<Exceptions>,
+}
+
+/// Targets that a message did not get to, where outcomes are not told by name: so that each can be asked about.
+#[derive(Debug, Default)]
+struct Exceptions {
+    sessions: Vec<(SessionId, TargetOutcome)>,
+    /// There were more than are kept.
+    has_more: bool,
+}
+
+/// Exceptions kept with one message.
+const EXCEPTIONS_MAX: usize = 64;
+
+/// What became of a message for one session, as far as the message knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// This.
+    Is(TargetOutcome),
+    /// It was written, or waits to be, if the session was a target.
+    Usual,
+    /// The session was none of its targets.
+    NoTarget,
+    /// More went wrong than is kept.
+    Unknown,
 }
 
 impl Entry {
@@ -50,6 +75,7 @@ impl Entry {
             is_walked: Cell::new(false),
             is_listed: Cell::new(false),
             changes: RefCell::default(),
+            exceptions: RefCell::default(),
         })
     }
 
@@ -64,6 +90,7 @@ impl Entry {
 
     /// A target that was pending has a final outcome, or one that was written is acknowledged.
     pub(super) fn settle(self: &Rc<Self>, outcome: TargetOutcome, session: SessionId, news: &mut News) {
+        self.except(outcome, session);
         let mut changes = self.changes.borrow_mut();
         match self.names_sessions {
             true => changes.add_session(session, outcome),
@@ -72,6 +99,58 @@ impl Entry {
         if !self.is_listed.replace(true) {
             news.add(self.clone());
         }
+    }
+
+    /// A target does not get it. Called where others than WRITTEN are counted, which is off the fast path.
+    pub(super) fn except(&self, outcome: TargetOutcome, session: SessionId) {
+        use TargetOutcome::{Acked, Filtered, Pending, Written};
+        // The excluded are known by the exclusion, the others by the session's queue.
+        if self.names_sessions || matches!(outcome, Written | Pending | Acked | Filtered) {
+            return;
+        }
+        let mut exceptions = self.exceptions.borrow_mut();
+        if exceptions.sessions.len() < EXCEPTIONS_MAX {
+            exceptions.sessions.push((session, outcome));
+        } else {
+            exceptions.has_more = true;
+        }
+    }
+
+    /// What became of it for a session that was there at its walk.
+    pub(super) fn fate(&self, session: SessionId, user: &UserId) -> Fate {
+        if self.names_sessions {
+            let found = |counts: &Counts| {
+                counts.sessions.iter().find(|(_, own, _)| *own == session).map(|(_, _, outcome)| *outcome)
+            };
+            return self.tally.see(|counts, _| found(counts)).map_or(Fate::NoTarget, Fate::Is);
+        }
+        if self.exclude.as_ref().is_some_and(|users| users.contains(user)) {
+            return Fate::Is(TargetOutcome::Filtered);
+        }
+        let exceptions = self.exceptions.borrow();
+        if let Some((_, outcome)) = exceptions.sessions.iter().find(|(own, _)| *own == session) {
+            return Fate::Is(*outcome);
+        }
+        if !exceptions.has_more {
+            return Fate::Usual;
+        }
+        self.tally.see(|counts, _| counts.only()).map_or(Fate::Unknown, Fate::Is)
+    }
+
+    /// Whether one of these sessions was named as a target.
+    pub(super) fn names_any(&self, asked: &HashSet<SessionId>) -> bool {
+        let is_asked = |counts: &Counts| counts.sessions.iter().any(|(_, own, _)| asked.contains(own));
+        self.names_sessions && self.tally.see(|counts, _| is_asked(counts))
+    }
+
+    /// Shows what became of it on the whole node.
+    pub(super) fn see<R>(&self, see: impl FnOnce(&Counts, Hops) -> R) -> R {
+        self.tally.see(see)
+    }
+
+    /// Users that it excludes.
+    pub(super) fn excluded(&self) -> usize {
+        self.exclude.as_ref().map_or(0, |users| users.len())
     }
 
     /// The walk has ended with these counts; what changed meanwhile comes on top.

@@ -10,7 +10,7 @@ use super::{
     websocket::Broken,
 };
 use crate::{
-    ports::{CloseCode, SessionKey},
+    ports::{CloseCode, LeftReason, SessionKey},
     tally::TargetOutcome,
     wire::{self, BadFrame, ClientFrame},
 };
@@ -64,7 +64,12 @@ impl Shard {
                     let message = "a binary frame; this protocol has text frames only";
                     self.client_frame(key, Err(BadFrame::malformed(None, message)));
                 }
-                Ok(_) => self.control_frame(key),
+                Ok(message) => {
+                    if matches!(message, Message::Pong(_)) {
+                        session.ponged(self.flow.now);
+                    }
+                    self.control_frame(key);
+                }
             }
         }
         if let Some(session) = self.sessions.get_mut(key) {
@@ -178,6 +183,8 @@ impl Shard {
                 unanswered: 0,
                 is_wanted: true,
                 since: None,
+                joined_at: 0,
+                joined: 0,
             });
             session.seats.len() - 1
         });
@@ -203,6 +210,9 @@ impl Shard {
         seat.unanswered = seat.unanswered.saturating_add(1);
         let (at, position) = (seat.room, seat.position.take());
         if let Some(position) = position {
+            let seat = (room.clone(), seat.joined);
+            let session = (session.session_id, session.user_id.clone());
+            self.note_left(session, seat, LeftReason::Left);
             self.vacate(at, position);
         }
         self.hub.leave(key, id, room);

@@ -32,6 +32,7 @@ impl Shard {
         let room = self.rooms.get_mut(room);
         if seat.is_wanted && seat.position.is_none() {
             seat.position = Some(room.add(key.slot));
+            (seat.joined_at, seat.joined) = (self.flow.now, self.history.walks());
         }
         let frame = wire::joined_frame(request, &room.id, members, recovered);
         self.send(key, frame);
@@ -53,9 +54,9 @@ impl Shard {
 
     fn left(&mut self, room: u32, key: SessionKey, request: Option<u64>, reason: LeftReason) {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
-        let mut position = None;
+        let (mut position, mut joined) = (None, 0);
         if let Some(seat) = session.seats.iter_mut().find(|seat| seat.room == room) {
-            position = seat.position.take();
+            (position, joined) = (seat.position.take(), seat.joined);
             if reason == LeftReason::Left {
                 seat.unanswered = seat.unanswered.saturating_sub(1);
             }
@@ -64,6 +65,8 @@ impl Shard {
             }
         }
         if let Some(position) = position {
+            let session = (session.session_id, session.user_id.clone());
+            self.note_left(session, (self.rooms.get(room).id.clone(), joined), reason);
             self.vacate(room, position);
         }
         let frame = wire::left_frame(request, &self.rooms.get(room).id, reason);

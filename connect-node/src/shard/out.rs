@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use roomcast_types::Class;
+use roomcast_types::{Class, MessageId};
 
 use super::{
     entry::Entry,
@@ -76,6 +76,12 @@ impl Out {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether a message waits.
+    pub(super) fn holds(&self, message_id: MessageId) -> bool {
+        let is_it = |entry: &Rc<Entry>| entry.message_id() == message_id;
+        self.frames.iter().any(|frame| frame.entry.as_ref().is_some_and(is_it))
     }
 
     /// Adds a frame. `written` bytes of it went out already: only for the first of the queue.

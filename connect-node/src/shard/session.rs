@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     flow::Flow,
+    history::WalkNumber,
     limits::FrameMeter,
     out::Out,
     timers::{Millis, NEVER, millis},
@@ -77,6 +78,9 @@ pub(super) struct Seat {
     pub(super) is_wanted: bool,
     /// Frame id of a join that named a position.
     pub(super) since: Option<Option<u64>>,
+    /// While it is a member: since when, and the last walk before.
+    pub(super) joined_at: Millis,
+    pub(super) joined: WalkNumber,
 }
 
 /// One live connection.
@@ -95,6 +99,13 @@ pub(super) struct Session {
     pub(super) ping_due: Millis,
     /// When silence after a ping has lasted too long.
     pub(super) pong_due: Millis,
+    /// When the last ping was sent; `NEVER` once its pong came.
+    pub(super) pinged_at: Millis,
+    /// From the last ping to its pong, in milliseconds; `u32::MAX` before the first.
+    rtt: u32,
+    /// When the socket was taken in, and the last walk before the session took part.
+    pub(super) opened_at: Millis,
+    pub(super) opened: WalkNumber,
     /// Bytes that came behind the handshake wait to be acted on.
     pub(super) read_ahead: bool,
     /// Spoke too fast: its socket is not read until then.
@@ -144,6 +155,10 @@ impl Session {
             meter: FrameMeter::default(),
             ping_due: flow.now + millis(flow.config.ping_interval),
             pong_due: NEVER,
+            pinged_at: NEVER,
+            rtt: u32::MAX,
+            opened_at: flow.now,
+            opened: WalkNumber::MAX,
             progress_at: flow.now,
             scheduled: NEVER,
             read_ahead: !opening.read_ahead.is_empty(),
@@ -167,6 +182,19 @@ impl Session {
     /// Something came from the peer.
     pub(super) fn heard(&mut self) {
         self.pong_due = NEVER;
+    }
+
+    /// A pong came: the answer to the last ping, or of the client's own accord.
+    pub(super) fn ponged(&mut self, now: Millis) {
+        if self.pinged_at != NEVER {
+            self.rtt = u32::try_from(now.saturating_sub(self.pinged_at)).unwrap_or(u32::MAX - 1);
+            self.pinged_at = NEVER;
+        }
+    }
+
+    /// Milliseconds from the last ping to its pong.
+    pub(super) fn rtt_ms(&self) -> Option<u32> {
+        (self.rtt != u32::MAX).then_some(self.rtt)
     }
 
     /// Stops reading for a while.

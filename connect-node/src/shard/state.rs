@@ -11,6 +11,7 @@ use super::{
     ShardMetrics,
     config::Config,
     flow::Flow,
+    history::History,
     out::{Flushed, Frame},
     rooms::Rooms,
     sending::SentEnd,
@@ -38,6 +39,7 @@ pub(super) struct Shard {
     pub(super) hub: Arc<dyn Hub>,
     pub(super) load: Arc<Load>,
     pub(super) metrics: ShardMetrics,
+    pub(super) history: History,
     pub(super) is_stopping: bool,
     pub(super) scratch: Vec<u8>,
 }
@@ -100,6 +102,7 @@ impl Shard {
             hub,
             load,
             metrics,
+            history: History::default(),
             is_stopping: false,
             scratch: vec![0; SCRATCH],
         }
@@ -148,6 +151,7 @@ impl Shard {
         let interval = millis(self.flow.config.ping_interval);
         session.ping_due = self.flow.now + interval / 2 + rand::random_range(0..=interval / 2);
         session.phase = Phase::Open;
+        session.opened = self.history.walks();
         session.wake();
         let config = &self.flow.config;
         let frame = wire::welcome_frame(&wire::Welcome {
@@ -273,6 +277,7 @@ impl Shard {
 
     /// Takes the session out of every room and tells the hub, once.
     fn retire(&mut self, key: SessionKey, code: Option<u16>) {
+        self.note_ended(key, code);
         let Some(session) = self.sessions.get_mut(key) else { return };
         for seat in std::mem::take(&mut session.seats) {
             if let Some(position) = seat.position {
@@ -342,6 +347,7 @@ impl Shard {
                 session.ping_due = now + millis(self.flow.config.ping_interval);
                 // An earlier ping may still be unanswered: its time counts.
                 session.pong_due = session.pong_due.min(now + millis(self.flow.config.pong_timeout));
+                session.pinged_at = session.pinged_at.min(now);
                 self.send(key, Bytes::from_static(wire::PING));
             }
             Phase::Open => {}

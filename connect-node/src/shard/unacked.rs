@@ -13,6 +13,8 @@ const MAX: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Unacked {
     entries: VecDeque<Rc<Entry>>,
+    /// Some were forgotten for want of room.
+    has_forgotten: bool,
 }
 
 impl Unacked {
@@ -20,8 +22,25 @@ impl Unacked {
     pub(super) fn add(&mut self, entry: Rc<Entry>) {
         if self.entries.len() == MAX {
             self.entries.pop_front();
+            self.has_forgotten = true;
         }
         self.entries.push_back(entry);
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether this message may be unacknowledged; only for one that was sent to the session.
+    pub(super) fn may_hold(&self, message_id: MessageId) -> bool {
+        self.has_forgotten || self.entries.iter().any(|entry| entry.message_id() == message_id)
+    }
+
+    /// All of them, if no more than `max`.
+    pub(super) fn ids(&self, max: usize) -> Option<Vec<MessageId>> {
+        let is_known = !self.has_forgotten && self.entries.len() <= max;
+        is_known.then(|| self.entries.iter().map(|entry| entry.message_id()).collect())
     }
 
     /// The session acknowledges this message; `None` when it was never sent to it, or is acknowledged already.

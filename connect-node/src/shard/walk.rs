@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{
     batch::{ListWalk, Message, Walk, deliver, exception},
     entry::Entry,
+    history::{Walked, Whom},
     out::{Frame, SLICES_MAX},
     rooms::RoomItem,
     sending::SentEnd,
@@ -128,6 +129,7 @@ impl Shard {
             ToShard::Close { session, code } => self.agenda.barrier = Some(Barrier::Close { session, code }),
             ToShard::Stop => self.agenda.barrier = Some(Barrier::Stop),
             ToShard::Deliver(delivery) => self.queue_delivery(delivery),
+            ToShard::Inspect(inspection) => self.inspect(inspection),
         }
     }
 
@@ -149,7 +151,7 @@ impl Shard {
             DeliveryTarget::Sessions(sessions) => {
                 let counts = Counts { sessions: Vec::with_capacity(sessions.len()), ..Counts::default() };
                 let began = message.came;
-                agenda.users.push_back(ListWalk { message, counts, sessions, next: 0, began });
+                agenda.users.push_back(ListWalk { message, counts, sessions, next: 0, began, number: 0 });
                 agenda.items += 1;
                 if agenda.users.len() == 1 {
                     agenda.queue.push_back(Source::Users);
@@ -204,12 +206,13 @@ impl Shard {
         let room = self.rooms.get_mut(at);
         let walk = room.walk.take().or_else(|| {
             let messages = take_deliveries(&mut room.backlog);
-            (!messages.is_empty()).then(|| Walk::new(messages, now))
+            (!messages.is_empty()).then(|| Walk::new(messages, now, self.history.begin_walk()))
         });
         if let Some(mut walk) = walk {
             room.begin_walk();
             if self.walk_slice(&mut walk, Some(at), slice) {
-                self.report(walk);
+                let whom = Whom::Room(self.rooms.get(at).id.clone());
+                self.report(walk, &whom);
                 for moved in self.rooms.get_mut(at).end_walk() {
                     self.moved(at, moved);
                 }
@@ -233,11 +236,12 @@ impl Shard {
         let agenda = &mut self.agenda;
         let walk = agenda.all_walk.take().unwrap_or_else(|| {
             let together = agenda.all.len().min(SLICES_MAX);
-            Walk::new(agenda.all.drain(..together).collect(), self.flow.now)
+
+            Walk::new(agenda.all.drain(..together).collect(), self.flow.now, self.history.begin_walk())
         });
         let mut walk = walk;
         if self.walk_slice(&mut walk, None, slice) {
-            self.report(walk);
+            self.report(walk, &Whom::All);
         } else {
             self.agenda.all_walk = Some(walk);
         }
@@ -293,12 +297,13 @@ impl Shard {
         }
     }
 
-    fn report(&mut self, walk: Walk) {
+    fn report(&mut self, walk: Walk, whom: &Whom) {
         self.metrics.walk_seconds.record(walk.began.elapsed());
-        for (entry, counts, hops) in walk.batch.into_counts(walk.began) {
+        for (entry, came, counts, hops) in walk.batch.into_counts(walk.began) {
             self.agenda.items -= 1;
             self.metrics.deliveries.count(&counts);
             entry.walked(counts, hops);
+            self.history.walked(Walked { entry, whom: whom.clone(), number: walk.number, came });
         }
     }
 
@@ -307,6 +312,7 @@ impl Shard {
         while let Some(mut walk) = self.agenda.users.pop_front() {
             if walk.next == 0 {
                 walk.began = Instant::now();
+                walk.number = self.history.begin_walk();
             }
             while walk.next < walk.sessions.len() && !slice.is_over() {
                 let (key, user) = walk.sessions[walk.next];
@@ -323,7 +329,9 @@ impl Shard {
             let (wait, took) =
                 (walk.began.saturating_duration_since(walk.message.came), walk.began.elapsed());
             self.metrics.walk_seconds.record(took);
-            walk.message.entry.walked(walk.counts, Hops { wait, walk: took });
+            let Message { entry, came, .. } = walk.message;
+            entry.walked(walk.counts, Hops { wait, walk: took });
+            self.history.walked(Walked { entry, whom: Whom::Users, number: walk.number, came });
         }
         !self.agenda.users.is_empty()
     }

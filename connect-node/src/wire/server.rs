@@ -60,15 +60,9 @@ pub fn joined_frame(id: Option<u64>, room: &RoomId, members: u64, recovered: Opt
 
 /// `left`.
 pub fn left_frame(id: Option<u64>, room: &RoomId, reason: LeftReason) -> Bytes {
-    let reason = match reason {
-        LeftReason::Left => "LEFT",
-        LeftReason::Kicked => "KICKED",
-        LeftReason::Evicted => "EVICTED",
-        LeftReason::RoomDeleted => "ROOM_DELETED",
-    };
     with_id(TextFrame::new("left", 64 + room.as_str().len()), id)
         .text("room_id", room.as_str())
-        .text("reason", reason)
+        .text("reason", reason.as_str())
         .finish()
 }
 

@@ -5,6 +5,7 @@
 mod closing;
 mod fixture;
 mod http;
+mod inspect;
 mod limits;
 mod liveness;
 mod pushes;
