@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use papaya::{HashMap, Operation};
-use roomcast_proto::pubsub::GetRoomInfoRequest;
-use roomcast_types::{Code, Fault, RoomCard, RoomId, RoomState};
+use roomcast_proto::pubsub::{GetRoomInfoRequest, RoomInfo};
+use roomcast_types::{CardMark, Code, Fault, Membership, RoomCard, RoomId, RoomState};
 use tokio::time::Instant;
 
-use crate::{controllers::Controllers, lane::Context, metrics::Lookup};
+use crate::{controllers::Controllers, lane::Context, metrics::Lookup, push::Absent};
 
 /// Cards kept at once; a further one is asked for each time.
 const CARDS_MAX: usize = 100_000;
@@ -18,7 +18,7 @@ const ASK: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It exists.
-    Active,
+    Active(CardMark),
     /// It was deleted by request, at this version of its card.
     Deleted {
         /// Of the card.
@@ -30,7 +30,7 @@ pub enum Standing {
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    version: u64,
+    card: CardMark,
     state: RoomState,
     until: Instant,
 }
@@ -60,8 +60,8 @@ impl Cards {
     pub fn standing(&self, room_id: &RoomId) -> Standing {
         match self.known.pin().get(room_id) {
             Some(known) if known.until > Instant::now() => match known.state {
-                RoomState::Active => Standing::Active,
-                RoomState::Deleted => Standing::Deleted { version: known.version },
+                RoomState::Active => Standing::Active(known.card),
+                RoomState::Deleted => Standing::Deleted { version: known.card.version },
             },
             _ => Standing::Unknown,
         }
@@ -74,7 +74,7 @@ impl Cards {
             RoomState::Active => self.ttl,
             RoomState::Deleted => self.deleted_ttl,
         };
-        let fresh = Known { version: card.version, state: card.state, until: now + ttl };
+        let fresh = Known { card: card.into(), state: card.state, until: now + ttl };
         let known = self.known.pin();
         if known.len() >= CARDS_MAX && !known.contains_key(&card.room_id) {
             known.retain(|_, known| known.until > now);
@@ -84,7 +84,7 @@ impl Cards {
         }
         let mut is_news = true;
         known.compute(card.room_id.clone(), |held| match held {
-            Some((_, held)) if held.version > fresh.version && held.until > now => {
+            Some((_, held)) if held.card.version > fresh.card.version && held.until > now => {
                 is_news = false;
                 Operation::Abort(())
             }
@@ -96,8 +96,9 @@ impl Cards {
         is_news
     }
 
-    /// Asks a controller whether a room exists. NOT_FOUND, ROOM_DELETED as it says; UNAVAILABLE when none answers.
-    pub async fn ask(&self, room_id: &RoomId) -> Result<(), Fault> {
+    /// Asks a controller whether a room exists, and which of its members are away. NOT_FOUND, ROOM_DELETED as it says;
+    /// UNAVAILABLE when none answers.
+    pub async fn ask(&self, room_id: &RoomId) -> Result<Absent, Fault> {
         let request =
             GetRoomInfoRequest { room_id: room_id.to_string(), card_only: true, ..Default::default() };
         let answer = self
@@ -109,15 +110,15 @@ impl Cards {
             .await;
         let metrics = &self.context.metrics;
         metrics.controllers_passed_over.set(self.controllers.passed_over() as f64);
-        let card = match answer {
-            Ok(info) => info.card.as_ref().and_then(|card| RoomCard::try_from(card).ok()),
+        let info = match answer {
+            Ok(info) => info,
             Err(fault) => {
                 let is_gone = matches!(fault.code, Code::NotFound | Code::RoomDeleted);
                 metrics.lookup(if is_gone { Lookup::Gone } else { Lookup::Unanswered });
                 return Err(fault);
             }
         };
-        match card {
+        match info.card.as_ref().and_then(|card| RoomCard::try_from(card).ok()) {
             Some(card) if card.state == RoomState::Deleted => {
                 metrics.lookup(Lookup::Gone);
                 self.learn(&card);
@@ -125,10 +126,11 @@ impl Cards {
             }
             card => {
                 metrics.lookup(Lookup::Found);
+                let is_durable = card.as_ref().is_some_and(|card| card.membership == Membership::Durable);
                 if let Some(card) = card {
                     self.learn(&card);
                 }
-                Ok(())
+                Ok(if is_durable { absent(&info) } else { Absent::None })
             }
         }
     }
@@ -137,4 +139,12 @@ impl Cards {
     pub fn deleted(room_id: &RoomId) -> Fault {
         Fault::new(Code::RoomDeleted, format!("room {room_id} was deleted"))
     }
+}
+
+/// Without presence a controller shows everybody as offline, which says nothing.
+fn absent(info: &RoomInfo) -> Absent {
+    if info.degraded.iter().any(|word| word == "PRESENCE_UNAVAILABLE") {
+        return Absent::Unknown;
+    }
+    Absent::Count(info.member_count.saturating_sub(info.online_count))
 }

@@ -1,5 +1,6 @@
 //! One push from request to receipt: who is addressed, what goes on which lane, and what came of it.
 
+mod absent;
 mod plan;
 mod receipt;
 mod receipts;
@@ -22,9 +23,11 @@ use roomcast_proto::pubsub::{
     deliver, down_item,
 };
 use roomcast_runtime::{Span, Tracing};
-use roomcast_types::{Fault, Incarnation, MessageId, RoomCard, RoomId, unix_millis};
+use roomcast_types::{Fault, Incarnation, Membership, MessageId, RoomCard, RoomId, unix_millis};
 use tokio::time::Instant;
 
+pub use absent::{Absences, absences};
+pub use plan::Absent;
 pub use receipts::Receipts;
 use record::Record;
 pub use record::{Taken, Ticket};
@@ -58,6 +61,7 @@ pub struct Pusher {
     cards: Arc<Cards>,
     tracing: Tracing,
     receipts: Arc<Receipts>,
+    absences: Absences,
     wait: Duration,
     /// Starts at random, so that ids of two lives do not meet.
     counter: AtomicU64,
@@ -82,6 +86,7 @@ impl Pusher {
         cards: Arc<Cards>,
         tracing: Tracing,
         receipts: Arc<Receipts>,
+        absences: Absences,
         wait: Duration,
     ) -> Self {
         Self {
@@ -90,6 +95,7 @@ impl Pusher {
             cards,
             tracing,
             receipts,
+            absences,
             wait,
             counter: AtomicU64::new(rand::random()),
             is_open: AtomicBool::new(false),
@@ -163,23 +169,27 @@ impl Pusher {
             self.counter.fetch_add(1, Ordering::Relaxed),
         );
         let level = options.level;
-        let record = Record::new(id, push.target.clone(), options.wants_ack, &plan);
+        let is_stale = self.fleet.is_stale();
+        let record = Record::new(id, push.target.clone(), options.wants_ack, &plan, is_stale);
         let message = Message { message_id: id, timestamp_ms: unix_millis(), push, expires_us };
         describe(span, &message, &plan);
         self.receipts.add(record.clone());
         let spans = self.send(&message, &plan, &record, span);
+        if let (Absent::Asked, Target::Room(room_id)) = (plan.absent, &message.push.target) {
+            self.absences.ask(room_id, plan.announced(), &record);
+        }
         record.wait(level, wait_until).await;
         drop(spans);
-        let receipt = receipt::compose(&record, &record.state(), level);
+        let state = record.state();
+        let receipt = receipt::compose(&record, &state, level);
         for (outcome, count) in &receipt.outcomes {
             self.context.metrics.targets(outcome, *count);
         }
         self.context.metrics.targets("PENDING", receipt.pending);
-        let degraded = if self.fleet.is_stale() { vec!["REGISTRY_STALE".to_owned()] } else { Vec::new() };
         Ok(PushReply {
             message_id: message.message_id.to_string(),
             logged: false,
-            degraded,
+            degraded: receipt::degraded(&record, &state, level),
             receipt: Some(receipt),
         })
     }
@@ -195,17 +205,28 @@ impl Pusher {
     /// A route proves that the room exists; without one its card must be known, or a controller asked.
     async fn plan_room(&self, room_id: &RoomId) -> Result<Plan, Fault> {
         let standing = self.cards.standing(room_id);
-        let plan = Plan::room(self.fleet.lanes(), &self.context, room_id);
-        match standing {
-            Standing::Deleted { version } if plan.card_version <= version => Err(Cards::deleted(room_id)),
+        let mut plan = Plan::room(self.fleet.lanes(), &self.context, room_id);
+        let card = match standing {
+            Standing::Deleted { version } if plan.card.version <= version => {
+                return Err(Cards::deleted(room_id));
+            }
             Standing::Unknown if !plan.has_route => {
                 let answer = self.cards.ask(room_id).await;
                 // Whoever joined meanwhile belongs to this push, and its room exists.
-                let plan = Plan::room(self.fleet.lanes(), &self.context, room_id);
-                if plan.has_route { Ok(plan) } else { answer.map(|()| plan) }
+                plan = Plan::room(self.fleet.lanes(), &self.context, room_id);
+                if !plan.has_route {
+                    plan.absent = answer?;
+                    return Ok(plan);
+                }
+                plan.card
             }
-            _ => Ok(plan),
+            Standing::Active(card) => plan.card.or_younger(card),
+            Standing::Deleted { .. } | Standing::Unknown => plan.card,
+        };
+        if card.membership == Membership::Durable {
+            plan.absent = Absent::Asked;
         }
+        Ok(plan)
     }
 
     /// Puts the message on the lanes of the plan. Returns the spans of the lanes, which last as long as the push.

@@ -3,7 +3,7 @@
 use std::{borrow::Borrow, fmt, hash::Hash};
 
 use papaya::{HashMap, Operation};
-use roomcast_types::{RoomId, UserId};
+use roomcast_types::{CardMark, RoomId, UserId};
 
 /// Names a node in this process; given once per lane and never reused.
 pub type NodeIndex = u32;
@@ -21,8 +21,8 @@ pub struct RoomShare {
     pub node: NodeIndex,
     /// Its sessions in the room; may be 0 while the interest stands.
     pub sessions: u32,
-    /// Version of the card that the node knows.
-    pub card_version: u64,
+    /// Of the card that the node knows.
+    pub card: CardMark,
 }
 
 /// What one node holds of a user.

@@ -22,7 +22,7 @@ use crate::{
     json::{self, Api},
     lane::{Bounds, Context},
     metrics::Metrics,
-    push::{Pusher, Receipts},
+    push::{Pusher, Receipts, absences},
     routes::Routes,
     rpc::Rpc,
 };
@@ -110,11 +110,14 @@ impl Starting {
         let tracing = front.telemetry.tracing().clone();
         let receipts = Arc::new(Receipts::new(own.receipt_ttl, own.receipt_bytes.as_usize()));
         let cards = Arc::new(cards);
+        let (absences, asker) = absences(cards.clone());
         let pusher =
-            Arc::new(Pusher::new(context.clone(), fleet.clone(), cards, tracing, receipts, own.wait));
+            Pusher::new(context.clone(), fleet.clone(), cards, tracing, receipts, absences, own.wait);
+        let pusher = Arc::new(pusher);
         front.serve(router(&config, &pusher, &controllers));
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
+        tasks.spawn(asker.run());
         tasks.spawn(async move {
             context.clock.watch().await;
             "the watch over the clock ended".to_owned()

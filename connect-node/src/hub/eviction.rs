@@ -79,8 +79,12 @@ impl Core {
     pub async fn room_changed(&self, card: &RoomCard) {
         match card.state {
             RoomState::Active => {
-                if let Some(members) = self.state().rooms.get_mut(&card.room_id) {
-                    members.card_version = members.card_version.max(card.version);
+                let mut state = self.state();
+                let Some(members) = state.rooms.get_mut(&card.room_id) else { return };
+                if card.version > members.card.version {
+                    members.card = card.into();
+                    // Whoever was not told of the card hears of it from here.
+                    state.tell_room(&card.room_id);
                 }
             }
             RoomState::Deleted => self.room_deleted(card).await,
@@ -96,7 +100,7 @@ impl Core {
         let mut state = self.state();
         let state = &mut *state;
         let Some(members) = state.rooms.get(&card.room_id) else { return };
-        if members.card_version > card.version {
+        if members.card.version > card.version {
             // Of the room that had this id before.
             return;
         }

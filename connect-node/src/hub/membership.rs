@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use roomcast_types::{Code, Fault, RoomId};
+use roomcast_types::{CardMark, Code, Fault, RoomId};
 use tokio::time::Instant;
 
 use super::{
@@ -31,7 +31,7 @@ const SEND_BY: f64 = 0.7;
 
 /// A seat, as the controller gave it.
 struct Admitted {
-    card_version: u64,
+    card: CardMark,
     members: u64,
 }
 
@@ -111,7 +111,7 @@ impl Core {
     async fn admit(&self, key: SessionKey, room: &RoomId) -> Result<Admitted, Fault> {
         let asked = self.ask_to_join(key, room)?;
         match tokio::time::timeout(self.settings.controller_timeout, asked.answer).await {
-            Ok(Ok(Answer::Joined { card_version, members })) => Ok(Admitted { card_version, members }),
+            Ok(Ok(Answer::Joined { card, members })) => Ok(Admitted { card, members }),
             Ok(Ok(Answer::Refused(fault))) => Err(fault),
             Ok(Ok(_)) => {
                 Err(Fault::new(Code::Internal, "the controller answered something else than a join"))
@@ -161,7 +161,7 @@ impl Core {
             if session.is_in(room) {
                 return Some(Entry::Again);
             }
-            state.enter_room(room, admitted.card_version, began)
+            state.enter_room(room, admitted.card, began)
         };
         if let Some(announced) = announced {
             // An error means that the announcement went with the node.

@@ -4,8 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast_proto::pubsub::{Interest, RoomInterest, UserInterest};
-use roomcast_types::{RoomId, SessionId, UserId};
+use roomcast_proto::pubsub::{Interest, RoomInterest, UserInterest, room_card};
+use roomcast_types::{CardMark, RoomId, SessionId, UserId};
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{Notify, oneshot},
@@ -41,8 +41,8 @@ const IDLE_TICK: Duration = Duration::from_secs(5);
 pub struct Members {
     /// Sessions by shard; shorter than the number of shards when the last ones have none.
     pub by_shard: Vec<u32>,
-    /// Version of the card as last heard; 0 when never.
-    pub card_version: u64,
+    /// Of the card as last heard.
+    pub card: CardMark,
 }
 
 impl Members {
@@ -142,12 +142,12 @@ impl State {
     pub fn enter_room(
         &mut self,
         room: &RoomId,
-        card_version: u64,
+        card: CardMark,
         now: Instant,
     ) -> (TopicId, Option<oneshot::Receiver<()>>) {
         let (topic, need) = self.rooms.enter(room);
         if let Some(members) = self.rooms.get_mut(room) {
-            members.card_version = members.card_version.max(card_version);
+            members.card = members.card.or_younger(card);
         }
         let waiting = match need {
             Need::Met => None,
@@ -188,6 +188,12 @@ impl State {
             self.arm(end);
         }
         self.numbers_changed(now);
+    }
+
+    /// Tells the lanes what a room's interest is now.
+    pub fn tell_room(&self, room: &RoomId) {
+        let change = self.room_change(room, false);
+        self.tell(&change);
     }
 
     /// Tells the lanes that a room is of no interest any more.
@@ -240,12 +246,8 @@ impl State {
     }
 
     fn room_interest(&self, room: &RoomId, is_withdrawn: bool) -> RoomInterest {
-        RoomInterest {
-            room_id: room.to_string(),
-            sessions: self.rooms.number(room),
-            card_version: self.rooms.get(room).map_or(0, |members| members.card_version),
-            withdrawn: is_withdrawn,
-        }
+        let card = self.rooms.get(room).map_or_else(CardMark::default, |members| members.card);
+        RoomInterest { withdrawn: is_withdrawn, ..interest_in(room, self.rooms.number(room), card) }
     }
 
     fn room_change(&self, room: &RoomId, is_withdrawn: bool) -> Interest {
@@ -272,11 +274,7 @@ impl State {
             }
         };
         for (room, sessions, members) in self.rooms.iter() {
-            let card_version = members.card_version;
-            part(
-                vec![RoomInterest { room_id: room.to_string(), sessions, card_version, withdrawn: false }],
-                vec![],
-            );
+            part(vec![interest_in(room, sessions, members.card)], vec![]);
         }
         for (user, sessions, _) in self.users.iter() {
             part(vec![], vec![UserInterest { user_id: user.to_string(), sessions }]);
@@ -338,5 +336,15 @@ impl State {
         for users in users.chunks(SNAPSHOT_PART) {
             self.tell(&Interest { users: users.to_vec(), sessions, ..Interest::default() });
         }
+    }
+}
+
+fn interest_in(room: &RoomId, sessions: u64, card: CardMark) -> RoomInterest {
+    RoomInterest {
+        room_id: room.to_string(),
+        sessions,
+        card_version: card.version,
+        withdrawn: false,
+        membership: room_card::Membership::from(card.membership).into(),
     }
 }

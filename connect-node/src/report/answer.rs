@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roomcast_proto::pubsub::change_result;
-use roomcast_types::{Code, Fault};
+use roomcast_types::{CardMark, Code, Fault};
 
 use crate::ports::SessionKey;
 
@@ -16,8 +16,8 @@ pub enum Answer {
     Slot(bool),
     /// Admitted.
     Joined {
-        /// Version of the room's card; 0 when none was given.
-        card_version: u64,
+        /// Of the room's card; version 0 when none was given.
+        card: CardMark,
         /// Users with a seat.
         members: u64,
     },
@@ -54,7 +54,10 @@ pub(super) fn read(result: Option<change_result::Result>) -> Answer {
         Some(change_result::Result::Applied(_)) | None => Answer::Applied,
         Some(change_result::Result::SlotHeld(is_held)) => Answer::Slot(is_held),
         Some(change_result::Result::Joined(joined)) => Answer::Joined {
-            card_version: joined.card.map_or(0, |card| card.version),
+            card: joined.card.map_or_else(CardMark::default, |card| CardMark {
+                version: card.version,
+                membership: card.membership().into(),
+            }),
             members: joined.members,
         },
         Some(change_result::Result::Error(error)) => Answer::Refused(Fault {

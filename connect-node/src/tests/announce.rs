@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast_proto::pubsub::{LaneHello, LanePing, LaneUp, up_item::Item};
-use roomcast_types::{Code, Incarnation, ServiceId};
+use roomcast_proto::pubsub::{LaneHello, LanePing, LaneUp, room_card, up_item::Item};
+use roomcast_types::{Code, Incarnation, Membership, RoomCard, RoomState, ServiceId};
 use tokio::time::{Instant, advance, sleep_until};
 
 use super::{
@@ -205,4 +205,34 @@ async fn changes_of_a_number_alone_are_told_together_after_a_tenth_of_a_second()
     assert_eq!(users(&lane.read(&bench)), []);
     tokio::time::sleep(Duration::from_millis(101)).await;
     assert_eq!(users(&lane.read(&bench)), [("ann".to_owned(), 5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_changes_rides_on_interest_at_once() {
+    let mut bench = Bench::new(1);
+    bench.control(willing);
+    let (session, _) = bench.welcomed(0, "ann").await;
+    bench.joined(session, &room("lobby")).await;
+    let lane = End::link(&bench, "m1").await;
+    let card = |version, membership| RoomCard {
+        room_id: room("lobby"),
+        version,
+        state: RoomState::Active,
+        membership,
+        max_users: 9,
+    };
+    bench.hub.room_changed(&card(7, Membership::Durable)).await;
+    bench.hub.room_changed(&card(6, Membership::Follow)).await;
+    let told: Vec<_> = lane
+        .read(&bench)
+        .into_iter()
+        .flat_map(|message| message.items)
+        .filter_map(|item| match item.item {
+            Some(Item::Interest(interest)) => Some(interest.rooms),
+            _ => None,
+        })
+        .flatten()
+        .map(|room| (room.card_version, room.membership(), room.sessions))
+        .collect();
+    assert_eq!(told, [(7, room_card::Membership::Durable, 1)], "an older card is no news");
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use roomcast_proto::pubsub::{LaneHello, LanePing, LaneUp, interest::Snapshot, up_item::Item};
-use roomcast_types::{Incarnation, RoomId, ServiceId};
+use roomcast_types::{CardMark, Incarnation, RoomId, ServiceId};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::bench::room;
@@ -139,7 +139,7 @@ impl World {
 
     fn enter(&mut self, index: usize) {
         let room = room(&format!("r{index}"));
-        let (topic, announced) = self.state.enter_room(&room, 1, self.now);
+        let (topic, announced) = self.state.enter_room(&room, CardMark::default(), self.now);
         self.sessions.push_back(Waiting { room, topic, announced, is_settled: false });
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use roomcast_proto::pubsub::{
     Content, Deliver, UserTargets, deliver::Target, kick_request::Reason, session_change::Change,
 };
-use roomcast_types::{Code, Membership, RoomCard, RoomState, UserId};
+use roomcast_types::{CardMark, Code, Membership, RoomCard, RoomState, UserId};
 
 use super::{
     bench::{Bench, room},
@@ -113,7 +113,8 @@ async fn a_room_deleted_while_a_join_waits_refuses_it() {
     let (first, _) = bench.welcomed(0, "ann").await;
     let (second, _) = bench.welcomed(0, "bob").await;
     bench.joined(first, &room("lobby")).await;
-    let (topic, _) = bench.hub.state().enter_room(&room("lobby"), 1, tokio::time::Instant::now());
+    let (topic, _) =
+        bench.hub.state().enter_room(&room("lobby"), CardMark::default(), tokio::time::Instant::now());
     bench.hub.room_changed(&card("lobby", 2, RoomState::Deleted)).await;
     assert!(bench.hub.state().rooms.settle(&room("lobby"), topic).is_none(), "its seat went with the room");
     assert!(matches!(bench.next(0).await, ToShard::RoomDeleted(_)));

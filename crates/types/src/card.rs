@@ -29,6 +29,28 @@ pub enum RoomState {
     Deleted,
 }
 
+/// What rides on interest of a card: enough to tell which of two cards is younger, and whether its members may be away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CardMark {
+    /// Of the card; 0 when none is known.
+    pub version: u64,
+    /// As that version says.
+    pub membership: Membership,
+}
+
+impl CardMark {
+    /// The younger of the two.
+    pub fn or_younger(self, other: Self) -> Self {
+        if other.version > self.version { other } else { self }
+    }
+}
+
+impl From<&RoomCard> for CardMark {
+    fn from(card: &RoomCard) -> Self {
+        Self { version: card.version, membership: card.membership }
+    }
+}
+
 /// What every tier knows of a room. `version` grows with every change of the other fields, and survives deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomCard {

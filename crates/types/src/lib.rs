@@ -8,7 +8,7 @@ pub mod message;
 pub mod session;
 pub mod time;
 
-pub use card::{Membership, RoomCard, RoomState};
+pub use card::{CardMark, Membership, RoomCard, RoomState};
 pub use class::Class;
 pub use code::{Code, Fault};
 pub use id::{ClientId, InvalidId, NodeId, RoomId, ServiceId, UserId};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use roomcast_proto::pubsub::{Interest, interest::Snapshot};
-use roomcast_types::{RoomId, UserId};
+use roomcast_types::{CardMark, RoomId, UserId};
 
 use crate::routes::{NodeIndex, RoomShare, Routes, UserShare};
 
@@ -44,7 +44,8 @@ impl Held {
                 continue;
             }
             let sessions = clamp(room.sessions);
-            routes.rooms.set(&room_id, RoomShare { node, sessions, card_version: room.card_version });
+            let card = CardMark { version: room.card_version, membership: room.membership().into() };
+            routes.rooms.set(&room_id, RoomShare { node, sessions, card });
             if let Some(snapshot) = &mut self.snapshot {
                 snapshot.rooms.insert(room_id.clone());
             }
@@ -124,7 +125,7 @@ mod tests {
             room_id: (*name).to_owned(),
             sessions: 1,
             card_version: 1,
-            withdrawn: false,
+            ..RoomInterest::default()
         };
         Interest { snapshot: snapshot.into(), rooms: names.iter().map(room).collect(), ..Interest::default() }
     }

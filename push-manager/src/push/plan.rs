@@ -2,7 +2,7 @@
 
 use std::{iter::Peekable, slice::Iter, sync::Arc};
 
-use roomcast_types::{RoomId, UserId};
+use roomcast_types::{CardMark, RoomId, UserId};
 
 use crate::{
     fleet::Lanes,
@@ -45,26 +45,44 @@ pub struct Plan {
     pub legs: Vec<Leg>,
     /// Whether some node's interest names the room.
     pub has_route: bool,
-    /// The highest version of the room's card that a node knows; 0 without a route.
-    pub card_version: u64,
+    /// Of the youngest card of the room that a node knows; version 0 without a route.
+    pub card: CardMark,
     /// Trusted nodes that hold a target.
     pub addressed: u32,
     /// Registered nodes that are dead.
     pub unreachable: u32,
     /// Nodes that get it without being waited for.
     pub blind: u32,
+    /// Members of a DURABLE room who are away.
+    pub absent: Absent,
+}
+
+/// How many members of a DURABLE room are away; those of other rooms lose their seats instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Absent {
+    /// The push counts no such members.
+    #[default]
+    None,
+    /// So many.
+    Count(u64),
+    /// A controller has to be asked, or is being asked.
+    Asked,
+    /// No controller said it.
+    Unknown,
 }
 
 impl Plan {
-    fn new(lanes: Arc<Lanes>) -> Self {
+    /// Nobody.
+    pub fn new(lanes: Arc<Lanes>) -> Self {
         Self {
             lanes,
             legs: Vec::new(),
             has_route: false,
-            card_version: 0,
+            card: CardMark::default(),
             addressed: 0,
             unreachable: 0,
             blind: 0,
+            absent: Absent::None,
         }
     }
 
@@ -74,7 +92,7 @@ impl Plan {
         let mut plan = Self::new(lanes);
         context.routes.rooms.read(room_id.as_str(), |shares: &[RoomShare]| {
             plan.has_route = !shares.is_empty();
-            plan.card_version = shares.iter().map(|share| share.card_version).max().unwrap_or(0);
+            plan.card = shares.iter().fold(plan.card, |card, share| card.or_younger(share.card));
             let mut shares = shares.iter().peekable();
             for (place, stance) in stances.iter().enumerate() {
                 let own = share_of(&mut shares, plan.lanes[place].index());
@@ -121,6 +139,11 @@ impl Plan {
             plan.add(place, stance, announced > 0 || lane.holds_users(), announced, Vec::new());
         }
         plan
+    }
+
+    /// Sessions it reaches, as last announced.
+    pub fn announced(&self) -> u64 {
+        self.legs.iter().map(|leg| leg.announced).sum()
     }
 
     fn add(&mut self, lane: usize, stance: Stance, is_known: bool, announced: u64, users: Vec<LegUser>) {

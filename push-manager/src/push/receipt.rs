@@ -8,6 +8,7 @@ use roomcast_proto::pubsub::{
 use roomcast_types::{SessionId, UserId};
 
 use super::{
+    plan::Absent,
     record::{Heard, Record, RecordLeg, State},
     request::Level,
 };
@@ -35,6 +36,10 @@ pub fn compose(record: &Record, state: &State, level: Level) -> Receipt {
         is_heard &= !leg.is_known || heard.is_lost || heard.outcome.is_some();
     }
     sum.offline();
+    if let Absent::Count(count) = state.absent {
+        sum.count("OFFLINE", count);
+    }
+    let is_heard = is_heard && state.absent != Absent::Asked;
     let settled: u64 = sum.outcomes.values().sum();
     let is_settled = is_heard && sum.pending == 0;
     Receipt {
@@ -55,6 +60,18 @@ pub fn compose(record: &Record, state: &State, level: Level) -> Receipt {
         }),
         users: sum.users,
     }
+}
+
+/// What a push had to do without, with respect to `level`.
+pub fn degraded(record: &Record, state: &State, level: Level) -> Vec<String> {
+    let is_offline_unknown = match state.absent {
+        Absent::None | Absent::Count(_) => false,
+        // Filled in later where nothing is waited for.
+        Absent::Asked => level != Level::Accepted,
+        Absent::Unknown => true,
+    };
+    let words = [("REGISTRY_STALE", record.is_registry_stale), ("OFFLINE_UNKNOWN", is_offline_unknown)];
+    words.into_iter().filter(|(_, holds)| *holds).map(|(word, _)| word.to_owned()).collect()
 }
 
 struct Sum {

@@ -7,7 +7,7 @@ use roomcast_types::{MessageId, NodeId};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    plan::{LegUser, Plan},
+    plan::{Absent, LegUser, Plan},
     request::{Level, Target},
 };
 
@@ -46,6 +46,8 @@ pub struct Record {
     pub target: Target,
     /// Clients confirm it.
     pub wants_ack: bool,
+    /// The list of nodes was too old to be believed.
+    pub is_registry_stale: bool,
     /// Nodes that were addressed.
     pub legs: Vec<RecordLeg>,
     /// Trusted nodes that hold a target.
@@ -64,6 +66,8 @@ pub struct State {
     pub heard: Vec<Heard>,
     /// Registered nodes that are out of reach.
     pub unreachable: u32,
+    /// Members of a DURABLE room who are away.
+    pub absent: Absent,
 }
 
 /// The right to say what became of the push on one node, as often as that changes.
@@ -75,7 +79,13 @@ pub struct Ticket {
 
 impl Record {
     /// Of a push that is about to be sent.
-    pub fn new(message_id: MessageId, target: Target, wants_ack: bool, plan: &Plan) -> Arc<Self> {
+    pub fn new(
+        message_id: MessageId,
+        target: Target,
+        wants_ack: bool,
+        plan: &Plan,
+        is_registry_stale: bool,
+    ) -> Arc<Self> {
         let legs: Vec<_> = plan
             .legs
             .iter()
@@ -87,12 +97,14 @@ impl Record {
                 users: leg.users.clone(),
             })
             .collect();
-        let state = State { heard: vec![Heard::default(); legs.len()], unreachable: plan.unreachable };
+        let heard = vec![Heard::default(); legs.len()];
+        let state = State { heard, unreachable: plan.unreachable, absent: plan.absent };
         Arc::new(Self {
             message_id,
             accepted: Instant::now(),
             target,
             wants_ack,
+            is_registry_stale,
             legs,
             addressed: plan.addressed,
             blind: plan.blind,
@@ -116,6 +128,12 @@ impl Record {
         self.lock().unreachable += nodes;
     }
 
+    /// What a controller said of the absent members, once.
+    pub fn tell_absent(&self, absent: Absent) {
+        self.lock().absent = absent;
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
     /// Says when something changed.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -137,6 +155,9 @@ impl Record {
 
     fn reaches(&self, level: Level) -> bool {
         let state = self.lock();
+        if state.absent == Absent::Asked && level != Level::Accepted {
+            return false;
+        }
         let is_known = |(leg, heard): (&RecordLeg, &Heard)| {
             if heard.is_lost {
                 return true;

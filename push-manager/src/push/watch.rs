@@ -10,7 +10,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Level, Receipts, receipt::compose, record::Record};
+use super::{
+    Level, Receipts,
+    receipt::{compose, degraded},
+    record::Record,
+};
 
 /// Between two answers.
 const PACE: Duration = Duration::from_millis(50);
@@ -71,12 +75,14 @@ impl Watch {
             sleep_until(at + PACE).await;
         }
         self.changes.mark_unchanged();
-        let receipt = compose(&self.record, &self.record.state(), self.until);
+        let state = self.record.state();
+        let receipt = compose(&self.record, &state, self.until);
         self.is_over = receipt.complete || self.once || Instant::now() >= self.ends_at;
         self.answered_at = Some(Instant::now());
         let reply = WatchPushReply {
             message_id: self.record.message_id.to_string(),
             receipt: Some(receipt),
+            degraded: degraded(&self.record, &state, self.until),
             age_ms: u64::try_from(self.record.accepted.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         Some(reply)

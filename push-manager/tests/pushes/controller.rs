@@ -21,15 +21,18 @@ use roomcast_proto::{
 use roomcast_registry::{Expect, Registration, Registry, Role, State};
 use roomcast_runtime::{bind, serve};
 use roomcast_types::{Code, Fault, Incarnation, ServiceId};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 #[derive(Default)]
 struct Inner {
     rooms: Mutex<BTreeMap<String, RoomCard>>,
+    /// Members of each room, and how many of them are online.
+    members: Mutex<(u64, u64)>,
+    is_presence_away: AtomicBool,
     questions: AtomicUsize,
-    is_mute: AtomicBool,
+    is_mute: watch::Sender<bool>,
 }
 
 /// One controller.
@@ -72,9 +75,27 @@ impl FakeController {
         self.inner.rooms.lock().unwrap().remove(room_id);
     }
 
+    /// A room whose members keep their seats: so many, of whom so many are online.
+    pub fn add_durable_room(&self, room_id: &str, members: u64, online: u64) {
+        let membership = pubsub::room_card::Membership::Durable.into();
+        let card = RoomCard { membership, ..card(room_id, 1, pubsub::room_card::State::Active) };
+        self.inner.rooms.lock().unwrap().insert(room_id.to_owned(), card);
+        *self.inner.members.lock().unwrap() = (members, online);
+    }
+
+    /// Shows everybody as offline, as it cannot know better.
+    pub fn lose_presence(&self) {
+        self.inner.is_presence_away.store(true, Ordering::SeqCst);
+    }
+
     /// Takes questions and answers none.
     pub fn mute(&self) {
-        self.inner.is_mute.store(true, Ordering::SeqCst);
+        self.inner.is_mute.send_replace(true);
+    }
+
+    /// Answers again, also what was asked meanwhile.
+    pub fn unmute(&self) {
+        self.inner.is_mute.send_replace(false);
     }
 
     /// How often it was asked for a room.
@@ -102,9 +123,7 @@ impl ControllerService for Service {
         request: Request<GetRoomInfoRequest>,
     ) -> Result<Response<RoomInfo>, Status> {
         self.0.questions.fetch_add(1, Ordering::SeqCst);
-        if self.0.is_mute.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
+        let _ = self.0.is_mute.subscribe().wait_for(|is_mute| !is_mute).await;
         let request = request.into_inner();
         let card = self.0.rooms.lock().unwrap().get(&request.room_id).cloned();
         let Some(card) = card else {
@@ -116,7 +135,17 @@ impl ControllerService for Service {
         }
         let member = RoomMember { user_id: "ann".into(), sessions: 1, ..RoomMember::default() };
         let members = if request.card_only { Vec::new() } else { vec![member] };
-        Ok(Response::new(RoomInfo { card: Some(card), member_count: 1, members, ..RoomInfo::default() }))
+        let (member_count, online_count) = *self.0.members.lock().unwrap();
+        let is_away = self.0.is_presence_away.load(Ordering::SeqCst);
+        let degraded = if is_away { vec!["PRESENCE_UNAVAILABLE".to_owned()] } else { Vec::new() };
+        Ok(Response::new(RoomInfo {
+            card: Some(card),
+            member_count: member_count.max(1),
+            online_count,
+            members,
+            degraded,
+            ..RoomInfo::default()
+        }))
     }
 
     async fn list_rooms(

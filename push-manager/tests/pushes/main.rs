@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
+mod absent;
 mod boot;
 mod controller;
 mod json;

@@ -3,7 +3,7 @@
 mod lane;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -29,6 +29,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 struct State {
     rooms: BTreeMap<String, u64>,
     users: BTreeMap<String, u64>,
+    durable: BTreeSet<String>,
     /// Last down number processed.
     seen: u64,
     knows_lane: bool,
@@ -153,12 +154,17 @@ impl FakeNode {
 
     /// Has this many sessions in a room, and returns when every lane acknowledged it: a client would see `joined`.
     pub async fn room(&self, room_id: &str, sessions: u64) {
-        let room = RoomInterest { room_id: room_id.into(), sessions, card_version: 1, withdrawn: false };
         self.announce(|state, interest| {
             state.rooms.insert(room_id.to_owned(), sessions);
-            interest.rooms.push(room);
+            interest.rooms.push(state.room(room_id, sessions));
         })
         .await;
+    }
+
+    /// As [`FakeNode::room`], for a room whose members keep their seats.
+    pub async fn durable_room(&self, room_id: &str, sessions: u64) {
+        self.inner.change(|state| state.durable.insert(room_id.to_owned()));
+        self.room(room_id, sessions).await;
     }
 
     /// Has no interest in the room any more.

@@ -8,7 +8,7 @@ use roomcast_proto::{
     fault,
     pubsub::{
         BroadcastRequest, Content, PushOptions, PushReply, PushToRoomRequest, PushToUserRequest,
-        PushToUsersRequest, Receipt, RoomCard, RoomChangedRequest,
+        PushToUsersRequest, Receipt, RoomCard, RoomChangedRequest, WatchPushReply, WatchPushRequest,
         push_manager_service_client::PushManagerServiceClient,
     },
 };
@@ -16,6 +16,7 @@ use roomcast_registry::{MemoryRegistry, Registry};
 use roomcast_runtime::config::{Config, Layers, Program};
 use roomcast_types::Fault;
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 
 use crate::{
@@ -64,6 +65,31 @@ impl Stage {
     pub async fn push_to_room(&self, room_id: &str, text: &str) -> Result<PushReply, Fault> {
         let request = PushToRoomRequest { room_id: room_id.into(), content: content(text), options: None };
         answer(self.client.clone().push_to_room(request).await)
+    }
+
+    /// A push to a room with options.
+    pub async fn room_with(
+        &self,
+        room_id: &str,
+        text: &str,
+        options: PushOptions,
+    ) -> Result<PushReply, Fault> {
+        let request =
+            PushToRoomRequest { room_id: room_id.into(), content: content(text), options: Some(options) };
+        answer(self.client.clone().push_to_room(request).await)
+    }
+
+    /// What WatchPush says until it ends.
+    pub async fn watch(&self, request: WatchPushRequest) -> Result<Vec<WatchPushReply>, Fault> {
+        let stream = self.client.clone().watch_push(request).await.map_err(|status| fault(&status))?;
+        let replies = timeout(DEADLINE, stream.into_inner().collect::<Vec<_>>()).await.unwrap();
+        replies.into_iter().collect::<Result<_, _>>().map_err(|status| fault(&status))
+    }
+
+    /// The receipt of a push as it is now.
+    pub async fn now(&self, message_id: &str) -> WatchPushReply {
+        let request = WatchPushRequest { message_id: message_id.into(), once: true, ..Default::default() };
+        self.watch(request).await.unwrap().remove(0)
     }
 
     /// The receipt of a push to a room.

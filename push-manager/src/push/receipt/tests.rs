@@ -42,7 +42,7 @@ fn lanes(count: u32) -> Arc<Vec<Arc<Lane>>> {
 
 fn plan(legs: Vec<Leg>) -> Plan {
     let lanes = lanes(legs.len() as u32);
-    Plan { lanes, legs, has_route: true, card_version: 1, addressed: 0, unreachable: 0, blind: 0 }
+    Plan { legs, has_route: true, ..Plan::new(lanes) }
 }
 
 fn leg(lane: usize, users: &[(usize, u64)]) -> Leg {
@@ -65,7 +65,7 @@ fn lost() -> Heard {
 
 fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
     let id = MessageId::new(1, Incarnation::random(), 1);
-    let record = Record::new(id, Target::Users(users), false, plan);
+    let record = Record::new(id, Target::Users(users), false, plan, false);
     let state = State { heard, ..record.state() };
     compose(&record, &state, Level::Written)
 }

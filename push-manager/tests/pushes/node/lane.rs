@@ -9,7 +9,7 @@ use roomcast_proto::pubsub::{
     Deliver, GetNodeStatsRequest, Interest, KickReply, KickRequest, LaneDown, LaneHelloReply, LanePing,
     LaneUp, NodeStats, Outcome, RoomInterest, SessionOutcome, UpItem, UserInterest,
     connect_node_service_server::ConnectNodeService, deliver, down_item, interest::Snapshot,
-    session_outcome::Kind, up_item,
+    room_card::Membership, session_outcome::Kind, up_item,
 };
 use roomcast_types::MessageId;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -28,13 +28,19 @@ impl State {
         self.up_number
     }
 
-    fn snapshot(&self) -> Interest {
-        let room = |(room_id, sessions): (&String, &u64)| RoomInterest {
-            room_id: room_id.clone(),
-            sessions: *sessions,
+    pub(super) fn room(&self, room_id: &str, sessions: u64) -> RoomInterest {
+        let is_durable = self.durable.contains(room_id);
+        RoomInterest {
+            room_id: room_id.to_owned(),
+            sessions,
             card_version: 1,
             withdrawn: false,
-        };
+            membership: if is_durable { Membership::Durable } else { Membership::Follow }.into(),
+        }
+    }
+
+    fn snapshot(&self) -> Interest {
+        let room = |(room_id, sessions): (&String, &u64)| self.room(room_id, *sessions);
         let user = |(user_id, sessions): (&String, &u64)| UserInterest {
             user_id: user_id.clone(),
             sessions: *sessions,
