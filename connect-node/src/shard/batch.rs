@@ -99,7 +99,9 @@ pub(super) fn deliver(
     slices: &[IoSlice<'_>],
     flow: &mut Flow,
 ) -> SentEnd {
-    if batch.has_exceptions {
+    let is_exception =
+        |(entry, _): &(Rc<Entry>, Instant)| exception(entry, &session.user_id, flow.now).is_some();
+    if batch.has_exceptions && batch.entries.iter().any(is_exception) {
         return deliver_some(session, slot, batch, frames, flow);
     }
     let sent = session.send(frames, slices, slot, flow);
@@ -118,7 +120,7 @@ pub(super) fn deliver(
     sent.end
 }
 
-/// As [`deliver`], where some of the messages may not be for this session.
+/// As [`deliver`], where some of the messages are not for this session.
 fn deliver_some(
     session: &mut Session,
     slot: u32,

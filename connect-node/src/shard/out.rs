@@ -108,6 +108,15 @@ impl Out {
             .unwrap_or(NEVER)
     }
 
+    /// Frames of which the kernel took nothing and that are such, and their bytes.
+    pub(super) fn count_if(&self, is_such: impl Fn(&Entry) -> bool) -> (usize, usize) {
+        if self.perishable == 0 {
+            return (0, 0);
+        }
+        let such = self.unbegun().filter(|frame| frame.entry.as_deref().is_some_and(&is_such));
+        such.fold((0, 0), |(frames, bytes), frame| (frames + 1, bytes + frame.len()))
+    }
+
     /// Takes out the frames of which the kernel took nothing and that are to go.
     pub(super) fn drop_if(&mut self, is_to_go: impl Fn(&Entry) -> bool) -> Vec<Rc<Frame>> {
         let mut dropped = Vec::new();

@@ -116,31 +116,34 @@ impl Session {
         Some(TargetOutcome::Pending)
     }
 
-    /// Takes out what the frame replaces; where that is not enough, what is expired, then the oldest that expires, one
-    /// after the other. Says whether the frame fits now.
+    /// Makes room where the frame does not fit: what is expired goes, then the oldest that expires, one after the
+    /// other. What the frame replaces goes when the frame gets its place. Says whether it does.
     fn make_room(&mut self, frame: &Frame, flow: &mut Flow) -> bool {
-        if let Some(entry) = frame.entry.as_ref().filter(|entry| entry.traits.class == Class::Latest) {
-            let replaced =
-                |own: &Entry| own.traits.class == Class::Latest && own.traits.key == entry.traits.key;
-            self.drop_if(replaced, TargetOutcome::Superseded, flow);
+        let latest = frame.entry.as_ref().filter(|entry| entry.traits.class == Class::Latest);
+        let is_replaced = |own: &Entry| {
+            latest.is_some_and(|new| own.traits.class == Class::Latest && own.traits.key == new.traits.key)
+        };
+        if !self.fits(frame.len(), is_replaced, flow) {
+            self.drop_expired(flow);
         }
-        if self.fits(frame.len(), flow) {
-            return true;
-        }
-        self.drop_expired(flow);
-        while !self.fits(frame.len(), flow) {
+        while !self.fits(frame.len(), is_replaced, flow) {
             let before = self.out.bytes();
             let Some(dropped) = self.out.drop_oldest_expiring() else { return false };
             flow.requeued(before, self.out.bytes());
             self.settle([dropped], TargetOutcome::DroppedSlow, flow);
         }
+        if latest.is_some() {
+            self.drop_if(is_replaced, TargetOutcome::Superseded, flow);
+        }
         true
     }
 
-    fn fits(&self, bytes: usize, flow: &Flow) -> bool {
-        self.out.frames() < flow.config.queue_frames
-            && self.out.bytes() + bytes <= flow.config.queue_bytes
-            && flow.has_budget(bytes)
+    /// Whether a frame may wait here when those it replaces are gone.
+    fn fits(&self, bytes: usize, is_replaced: impl Fn(&Entry) -> bool, flow: &Flow) -> bool {
+        let (gone, freed) = self.out.count_if(is_replaced);
+        self.out.frames() - gone < flow.config.queue_frames
+            && self.out.bytes() - freed + bytes <= flow.config.queue_bytes
+            && flow.has_budget(bytes.saturating_sub(freed))
     }
 
     /// Takes out what waits and has expired.

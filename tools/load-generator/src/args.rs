@@ -85,6 +85,9 @@ pub struct Load {
     /// A push whose last receiver got it later than this counts as late, in milliseconds.
     #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=600_000))]
     pub late: u32,
+    /// Each push is answered when every session has acknowledged it (wait level ACKED), 30 s later at most.
+    #[arg(long)]
+    pub ack: bool,
 }
 
 /// How many rooms the sessions are divided into; they must come out even.

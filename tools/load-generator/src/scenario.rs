@@ -59,7 +59,7 @@ impl Course {
             hold: Duration::ZERO,
             receivers: sessions / rooms,
         };
-        let once = |rate| Load { rate, seconds: 1, bytes: 128, late: 1_000 };
+        let once = |rate| Load { rate, seconds: 1, bytes: 128, late: 1_000, ack: false };
         match scenario {
             Scenario::Room { load, rooms } => in_rooms("room", rooms.rooms, load),
             Scenario::Join { rooms } => {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
-use roomcast_client::{Content, ContentType, Error, PushOptions, PushReply, Pusher, Receipt};
+use roomcast_client::{Content, ContentType, Error, PushOptions, PushReply, Pusher, Receipt, Wait};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 
 /// Pushes that may wait to be sent; more mean that this machine cannot keep the rate.
 const WAITING_MAX: usize = 4_096;
+/// How long a push waits for acknowledgements: the longest that a push-manager takes.
+const ACKS_WAIT: Duration = Duration::from_secs(30);
 /// Before the first push is due.
 const LEAD: Duration = Duration::from_millis(50);
 
@@ -80,7 +82,8 @@ pub async fn run(
                 Some(at) => {
                     record(&mut sent.lateness, at.elapsed());
                     let content = tally.content(number, at, load.bytes as usize);
-                    calls.spawn(call(Arc::clone(&pusher), target.clone(), number, at, content));
+                    let options = if load.ack { acknowledged() } else { PushOptions::default() };
+                    calls.spawn(call(Arc::clone(&pusher), target.clone(), number, at, content, options));
                     number += 1;
                 }
                 None => is_open = false,
@@ -150,15 +153,21 @@ fn clock(rate: u32, count: u32) -> Result<mpsc::Receiver<Instant>> {
     Ok(due)
 }
 
+/// Answered when every session has acknowledged it.
+fn acknowledged() -> PushOptions {
+    let (wait_for, deadline) = (Some(ACKS_WAIT), Some(ACKS_WAIT + Duration::from_secs(1)));
+    PushOptions { wait: Wait::Acked, wait_for, deadline, ..PushOptions::default() }
+}
+
 async fn call(
     pusher: Arc<Pusher>,
     target: Target,
     number: u32,
     due: Instant,
     content: String,
+    options: PushOptions,
 ) -> (u32, Duration, Result<PushReply, Error>) {
     let content = Content::text(ContentType::Text, content);
-    let options = PushOptions::default();
     let reply = match target {
         Target::Rooms { prefix, count } => {
             let room_id = format!("{prefix}{}", number % count);

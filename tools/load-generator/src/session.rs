@@ -263,16 +263,18 @@ impl Session {
         let mut code = None;
         while let Some((frame, end)) = wire::parse(unread) {
             match frame.opcode {
-                Opcode::Text => match tally.stamp(frame.payload) {
-                    Some(stamp) if self.seen.is_new(stamp.number) => {
-                        record(&mut latencies, tally.arrived(stamp, now));
-                        let gap = self.last_arrival.map_or(Duration::ZERO, |last| now - last);
-                        ledger.longest_gap.set(ledger.longest_gap.get().max(gap));
-                        self.last_arrival = Some(now);
+                Opcode::Text => {
+                    match tally.stamp(frame.payload).inspect(|_| to_say.extend(ack(frame.payload))) {
+                        Some(stamp) if self.seen.is_new(stamp.number) => {
+                            record(&mut latencies, tally.arrived(stamp, now));
+                            let gap = self.last_arrival.map_or(Duration::ZERO, |last| now - last);
+                            ledger.longest_gap.set(ledger.longest_gap.get().max(gap));
+                            self.last_arrival = Some(now);
+                        }
+                        Some(_) => tally.repeated(),
+                        None => tally.foreign(),
                     }
-                    Some(_) => tally.repeated(),
-                    None => tally.foreign(),
-                },
+                }
                 Opcode::Ping => to_say.extend(wire::pong(frame.payload)),
                 Opcode::Close => code = Some(wire::close_code(frame.payload)),
                 Opcode::Other => {}
@@ -288,4 +290,15 @@ impl Session {
         };
         code
     }
+}
+
+/// The acknowledgement of a push, when it asks for one.
+fn ack(frame: &[u8]) -> Vec<u8> {
+    const MESSAGE_ID: &str = r#""message_id":""#;
+    let Ok(text) = std::str::from_utf8(frame) else { return Vec::new() };
+    if !text.contains(r#""ack":true"#) {
+        return Vec::new();
+    }
+    let message_id = text.find(MESSAGE_ID).and_then(|at| text[at + MESSAGE_ID.len()..].split('"').next());
+    wire::text(&json!({"type": "ack", "message_ids": [message_id]}).to_string())
 }
