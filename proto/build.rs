@@ -13,7 +13,7 @@ const FILES: [&str; 5] = [
 ];
 
 /// Replies that the JSON API and the command line show as they are, with enums as their words.
-const JSON_REPLIES: [&str; 36] = [
+const JSON_REPLIES: [&str; 39] = [
     "RoomCard",
     "SessionInfo",
     "RoomStats",
@@ -50,6 +50,9 @@ const JSON_REPLIES: [&str; 36] = [
     "LeftRoom",
     "NodeMessage",
     "SessionFate",
+    "AuditReply",
+    "Imbalance",
+    "Unanswered",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
