@@ -77,7 +77,8 @@ impl Starting {
         let site = Arc::new(Site::new(hub.clone(), front.readiness.clone()));
         let shard_count = shard_count(&config);
         let load = Load::new(shard_count);
-        let shard_config = Arc::new(shard::Config::new(&config)?);
+        let failpoints = hub.failpoints.clone();
+        let shard_config = Arc::new(shard::Config { failpoints, ..shard::Config::new(&config)? });
         let pages = pages::router(site.clone());
         let shards = spawn_shards(shard_count, &shard_config, &hub, pages, &shard_metrics, &load)?;
         let mailboxes = Shards::new(shards.iter().map(ShardHandle::mailbox).collect());

@@ -28,10 +28,12 @@ use tonic::Status;
 
 use self::{session::Operation, state::State, tasks::Tasks};
 use crate::{
+    failpoint::Failpoints,
     lane::{
         LANES_MAX, Lane, Seat,
         state::{Attached, Limits},
     },
+    ledger::Ledger,
     metrics::Metrics,
     ports::{Hub, OpenedSession, SessionKey, Shards, ToShard},
 };
@@ -80,6 +82,8 @@ pub struct Core {
     pub metrics: Metrics,
     pub tracing: Tracing,
     pub tasks: Tasks,
+    pub ledger: Arc<Ledger>,
+    pub failpoints: Failpoints,
     state: Mutex<State>,
     /// Set once, before the first session: the shards need the hub to be started.
     shards: OnceLock<Shards>,
@@ -104,6 +108,8 @@ impl Core {
         Arc::new(Self {
             identity,
             settings,
+            ledger: Ledger::new(metrics.unaccounted.clone()),
+            failpoints: Failpoints::default(),
             metrics,
             tracing,
             tasks: Tasks::new(),
@@ -228,6 +234,13 @@ impl Core {
             .lanes
             .iter()
             .any(|lane| lane.incarnation == incarnation && lane.manager_id == *manager && lane.is_in_sync())
+    }
+
+    /// The push-managers that have taken everything that was put on their lane.
+    pub fn managers_in_step(&self) -> Vec<u64> {
+        let state = self.state();
+        let taken = state.lanes.iter().filter(|lane| lane.is_taken());
+        taken.map(|lane| lane.incarnation.as_u64()).collect()
     }
 
     /// Whether everything was told to those who listen.

@@ -215,6 +215,12 @@ impl Lane {
         !inner.state.is_attached() || inner.state.is_settled()
     }
 
+    /// Whether the push-manager has taken everything that was put on the lane.
+    pub fn is_taken(&self) -> bool {
+        let inner = self.inner();
+        inner.state.is_attached() && inner.state.is_settled()
+    }
+
     /// Items that the current stream has to send again.
     pub fn resending(&self) -> u64 {
         self.inner().state.resending()

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`acceptor`], [`shard`], [`wire`] | sockets: each belongs to one thread, from its first byte to its last |
 //! | [`ports`] | what passes between those threads and the rest |
-//! | [`tally`] | what became of each message |
+//! | [`tally`], [`ledger`] | what became of each message, and of all of a minute |
 //! | [`hub`] | the node's view: sessions, users, rooms, interest |
 //! | [`lane`] | push-managers: pushes down, interest and outcomes up |
 //! | [`report`] | one stream of reports to a controller |
@@ -13,8 +13,10 @@
 pub mod acceptor;
 mod boot;
 mod error;
+pub mod failpoint;
 mod hub;
 mod lane;
+mod ledger;
 pub mod load;
 mod metrics;
 mod pages;

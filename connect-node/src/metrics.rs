@@ -73,6 +73,8 @@ pub struct Metrics {
     delivers: [Counter; 3],
     pub outcomes: Counter,
     pub lane_resent: Counter,
+    /// Targets that are lost.
+    pub unaccounted: Gauge,
 }
 
 impl Metrics {
@@ -105,6 +107,10 @@ impl Metrics {
         describe_counter!("pubsub_node_delivers_total", "Messages that came down the lanes, by target");
         describe_counter!("pubsub_node_outcomes_total", "Outcomes that were put on the lanes");
         describe_counter!("pubsub_node_lane_resent_items_total", "Items sent again after a break of a lane");
+        describe_gauge!(
+            "pubsub_push_unaccounted",
+            "Targets of pushes that have neither an outcome nor a place in a queue; other than 0 is a bug"
+        );
         Self {
             users: gauge!("pubsub_node_users"),
             rooms: gauge!("pubsub_node_rooms"),
@@ -120,6 +126,7 @@ impl Metrics {
                 .map(|kind| counter!("pubsub_node_delivers_total", "target" => kind.as_str())),
             outcomes: counter!("pubsub_node_outcomes_total"),
             lane_resent: counter!("pubsub_node_lane_resent_items_total"),
+            unaccounted: gauge!("pubsub_push_unaccounted"),
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use roomcast_proto::{
     add_reflection,
     pubsub::{
-        GetNodeStatsRequest, InspectReply, InspectRequest, KickReply, KickRequest, LaneDown, NodeStats,
+        GetLedgerReply, GetLedgerRequest, GetNodeStatsRequest, InspectReply, InspectRequest, KickReply,
+        KickRequest, LaneDown, NodeStats,
         connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer, SERVICE_NAME},
         kick_request::Reason,
     },
@@ -56,6 +57,22 @@ impl ConnectNodeService for Service {
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
         let question = inspect::question(request.get_ref()).map_err(|fault| status(&fault))?;
         Ok(Response::new(self.0.inspect(question).await))
+    }
+
+    async fn get_ledger(
+        &self,
+        request: Request<GetLedgerRequest>,
+    ) -> Result<Response<GetLedgerReply>, Status> {
+        let GetLedgerRequest { since_ms, manager_incarnation } = request.into_inner();
+        // The ledger first, then the lanes: see where they are written.
+        let (entries, complete_since_ms) = self.0.ledger.entries(since_ms, manager_incarnation);
+        Ok(Response::new(GetLedgerReply {
+            node_id: self.0.identity.node_id.to_string(),
+            incarnation: self.0.identity.incarnation.as_u64(),
+            entries,
+            settled_incarnations: self.0.managers_in_step(),
+            complete_since_ms,
+        }))
     }
 }
 

@@ -71,6 +71,12 @@ impl Running {
         self.hub.totals().sessions
     }
 
+    /// Breaks its accounting on purpose.
+    #[cfg(feature = "failpoints")]
+    pub fn failpoints(&self) -> &crate::failpoint::Failpoints {
+        &self.hub.failpoints
+    }
+
     /// Whether a controller takes its reports.
     pub fn is_reporting(&self) -> bool {
         self.hub.state().outbox.is_linked()

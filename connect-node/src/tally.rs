@@ -71,6 +71,8 @@ pub struct Counts {
     pub superseded: u64,
     pub dropped_slow: u64,
     pub closed: u64,
+    /// Of those pending: in no queue any more.
+    pub unaccounted: u64,
     /// For messages to users only: one entry a session, in no order. The user is its index in the push.
     pub sessions: Vec<(u32, SessionId, TargetOutcome)>,
 }
@@ -139,6 +141,7 @@ impl Counts {
         self.superseded += other.superseded;
         self.dropped_slow += other.dropped_slow;
         self.closed += other.closed;
+        self.unaccounted += other.unaccounted;
         self.sessions.extend(other.sessions);
     }
 
@@ -258,6 +261,15 @@ impl Tally {
     pub fn see<R>(&self, see: impl FnOnce(&Counts, Hops) -> R) -> R {
         let inner = self.lock();
         see(&inner.sum, inner.hops)
+    }
+
+    /// So many targets of a shard that has reported have no outcome, and never will.
+    pub fn lost(&self, targets: u64) {
+        let mut inner = self.lock();
+        inner.sum.unaccounted += targets;
+        if inner.walking == 0 {
+            inner.tell();
+        }
     }
 
     /// Tells the sum once more, if every walk has ended.

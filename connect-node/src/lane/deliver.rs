@@ -20,6 +20,7 @@ use crate::{
         Core,
         target::{Kind, excluded},
     },
+    ledger::Account,
     ports::{Delivery, DeliveryTarget, ToShard, Traits},
     tally::{Counts, Hops, Tally, TargetOutcome},
     wire,
@@ -37,7 +38,8 @@ pub async fn deliver(hub: &Arc<Core>, lane: &Arc<Lane>, mut message: Deliver) {
     let exclude = excluded(&message);
     let frame = if targets.is_empty() { bytes::Bytes::new() } else { wire::push_frame(&message) };
     let traits = traits(message_id, &message, now);
-    let tally = tally(hub, lane, message_id, span, targets.len() as u32);
+    let account = hub.ledger.open(&lane.manager_id, lane.incarnation, message.timestamp_ms);
+    let tally = tally(hub, lane, message_id, span, account, targets.len() as u32);
     lane.remember(tally.clone(), now);
     for (shard, target) in targets {
         let closed = gone(&target);
@@ -55,17 +57,27 @@ pub async fn deliver(hub: &Arc<Core>, lane: &Arc<Lane>, mut message: Deliver) {
     }
 }
 
-/// Puts the sum on the lane whenever it changed, as long as there is a lane.
-fn tally(hub: &Core, lane: &Arc<Lane>, message_id: MessageId, span: Span, shards: u32) -> Arc<Tally> {
+/// Puts the sum on the lane whenever it changed, as long as there is a lane, and into the ledger. In this order: what
+/// an audit finds in the ledger is on the lane already, or acknowledged.
+fn tally(
+    hub: &Core,
+    lane: &Arc<Lane>,
+    message_id: MessageId,
+    span: Span,
+    mut account: Account,
+    shards: u32,
+) -> Arc<Tally> {
     let (lane, outcomes, mut span) = (Arc::downgrade(lane), hub.metrics.outcomes.clone(), Some(span));
+    let failpoints = hub.failpoints.clone();
     Tally::new(message_id, shards, move |counts, hops| {
         outcomes.increment(1);
         if let Some(span) = span.take() {
             end_span(span, shards, counts);
         }
-        if let Some(lane) = Weak::upgrade(&lane) {
+        if let Some(lane) = Weak::upgrade(&lane).filter(|_| !failpoints.loses_word()) {
             lane.push(Item::Outcome(outcome(message_id, counts, hops)));
         }
+        account.hold(counts);
     })
 }
 

@@ -77,15 +77,16 @@ impl Walk {
 
 impl Batch {
     /// The sums, each with its message, when that came, and the times of a walk that began then and ends now.
-    pub(super) fn into_counts(
-        self,
+    pub(super) fn counts(
+        &mut self,
         began: Instant,
-    ) -> impl Iterator<Item = (Rc<Entry>, Instant, Counts, Hops)> {
+    ) -> impl Iterator<Item = (&Rc<Entry>, Instant, Counts, Hops)> {
         let all_written = self.all_written;
         let walk = began.elapsed();
-        self.entries.into_iter().zip(self.counts).map(move |((entry, came), mut counts)| {
+        let counts = std::mem::take(&mut self.counts);
+        self.entries.iter().zip(counts).map(move |((entry, came), mut counts)| {
             counts.written += all_written;
-            (entry, came, counts, Hops { wait: began.saturating_duration_since(came), walk })
+            (entry, *came, counts, Hops { wait: began.saturating_duration_since(*came), walk })
         })
     }
 }

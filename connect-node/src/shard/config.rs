@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use roomcast_types::{InvalidId, NodeId};
 
+use crate::failpoint::Failpoints;
+
 /// What sessions are held to. See `config.yaml` for each.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each key is described in config.yaml")]
@@ -23,6 +25,7 @@ pub struct Config {
     pub queue_frames: usize,
     pub queue_bytes_total: usize,
     pub stall_timeout: Duration,
+    pub failpoints: Failpoints,
 }
 
 impl Config {
@@ -45,6 +48,7 @@ impl Config {
             queue_frames: node.queue_frames,
             queue_bytes_total: node.queue_bytes_total.as_usize(),
             stall_timeout: node.stall_timeout,
+            failpoints: Failpoints::default(),
         })
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::timers::Millis;
 use crate::{
+    failpoint::Failpoints,
     ports::Traits,
     tally::{Changes, Counts, Hops, Tally, TargetOutcome},
 };
@@ -30,6 +31,8 @@ pub(super) struct Entry {
     tally: Arc<Tally>,
     is_walked: Cell<bool>,
     is_listed: Cell<bool>,
+    /// Targets found pending in the walk, less those that were since; below 0 while the walk has not ended.
+    unsettled: Cell<i64>,
     changes: RefCell<Changes>,
     exceptions: RefCell<Exceptions>,
 }
@@ -74,6 +77,7 @@ impl Entry {
             tally,
             is_walked: Cell::new(false),
             is_listed: Cell::new(false),
+            unsettled: Cell::new(0),
             changes: RefCell::default(),
             exceptions: RefCell::default(),
         })
@@ -90,6 +94,13 @@ impl Entry {
 
     /// A target that was pending has a final outcome, or one that was written is acknowledged.
     pub(super) fn settle(self: &Rc<Self>, outcome: TargetOutcome, session: SessionId, news: &mut News) {
+        if news.failpoints.loses_outcome() {
+            return;
+        }
+        if outcome != TargetOutcome::Acked {
+            self.unsettled.set(self.unsettled.get() - 1);
+            news.dropped.add(outcome);
+        }
         self.except(outcome, session);
         let mut changes = self.changes.borrow_mut();
         match self.names_sessions {
@@ -155,9 +166,21 @@ impl Entry {
 
     /// The walk has ended with these counts; what changed meanwhile comes on top.
     pub(super) fn walked(&self, counts: Counts, hops: Hops) {
+        self.unsettled.set(self.unsettled.get() + counts.pending as i64);
         self.tally.report(counts, hops);
         self.is_walked.set(true);
         self.tell();
+    }
+
+    /// The walk and every queue let go of the frame: a target that is unsettled now stays so. This is the ledger's own
+    /// look at the matter: it asks who holds the message, and not what was counted.
+    pub(super) fn let_go(&self) {
+        let unsettled = self.unsettled.take();
+        // What a thread that was ended leaves behind is no loss: its node is gone.
+        if unsettled != 0 && self.is_walked.get() {
+            self.tell();
+            self.tally.lost(unsettled.unsigned_abs());
+        }
     }
 
     /// Hands on what changed, once the walk has ended.
@@ -176,9 +199,53 @@ impl Entry {
 pub(super) struct News {
     entries: Vec<Rc<Entry>>,
     first: Rc<Notify>,
+    pub(super) failpoints: Failpoints,
+    /// Since the last report to the metrics.
+    pub(super) dropped: Dropped,
+}
+
+/// Targets that did not get their message, by why.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    pub(super) expired: u64,
+    pub(super) superseded: u64,
+    pub(super) slow: u64,
+    pub(super) closed: u64,
+}
+
+impl Dropped {
+    fn add(&mut self, outcome: TargetOutcome) {
+        match outcome {
+            TargetOutcome::Expired => self.expired += 1,
+            TargetOutcome::Superseded => self.superseded += 1,
+            TargetOutcome::DroppedSlow => self.slow += 1,
+            TargetOutcome::Closed => self.closed += 1,
+            TargetOutcome::Written
+            | TargetOutcome::Acked
+            | TargetOutcome::Pending
+            | TargetOutcome::Filtered => {}
+        }
+    }
+
+    /// Those of a walk.
+    pub(super) fn add_counts(&mut self, counts: &Counts) {
+        self.expired += counts.expired;
+        self.superseded += counts.superseded;
+        self.slow += counts.dropped_slow;
+        self.closed += counts.closed;
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.expired + self.superseded + self.slow + self.closed == 0
+    }
 }
 
 impl News {
+    pub(super) fn new(failpoints: Failpoints) -> Self {
+        Self { failpoints, ..Self::default() }
+    }
+
     fn add(&mut self, entry: Rc<Entry>) {
         if self.entries.is_empty() {
             self.first.notify_one();

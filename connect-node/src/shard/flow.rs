@@ -33,11 +33,11 @@ impl Flow {
         let shortest = config.ping_interval.min(config.pong_timeout).min(config.stall_timeout);
         Self {
             wheel: Wheel::new(shortest),
+            news: News::new(config.failpoints.clone()),
             config,
             now: 0,
             bytes_written: 0,
             writes: 0,
-            news: News::default(),
             clock: Clock::start(),
             load,
             shard,

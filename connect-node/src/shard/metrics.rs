@@ -5,6 +5,7 @@ use metrics::{
     histogram,
 };
 
+use super::entry::Dropped;
 use crate::tally::Counts;
 
 /// Handles of the shard half. Make it once per node under the node's own recorder (`telemetry.register`).
@@ -17,6 +18,7 @@ pub struct ShardMetrics {
     pub(super) frames_in: FramesIn,
     pub(super) acks: Acks,
     pub(super) deliveries: Deliveries,
+    pub(super) dropped: Drops,
     pub(super) bytes_written: Counter,
     pub(super) writes: Counter,
     pub(super) queued_bytes: Gauge,
@@ -96,6 +98,39 @@ impl Deliveries {
     }
 }
 
+/// Targets of pushes that did not get them, by why.
+#[derive(Clone)]
+pub(super) struct Drops {
+    expired: Counter,
+    superseded: Counter,
+    slow: Counter,
+    closed: Counter,
+}
+
+impl Drops {
+    fn new() -> Self {
+        let drops = |reason| counter!("pubsub_node_dropped_total", "reason" => reason);
+        Self {
+            expired: drops("expired"),
+            superseded: drops("superseded"),
+            slow: drops("dropped_slow"),
+            closed: drops("closed"),
+        }
+    }
+
+    /// Counts them and takes them away.
+    pub(super) fn take(&self, dropped: &mut Dropped) {
+        if dropped.is_empty() {
+            return;
+        }
+        let dropped = std::mem::take(dropped);
+        self.expired.increment(dropped.expired);
+        self.superseded.increment(dropped.superseded);
+        self.slow.increment(dropped.slow);
+        self.closed.increment(dropped.closed);
+    }
+}
+
 impl ShardMetrics {
     /// Takes every handle from the recorder in place.
     pub fn new() -> Self {
@@ -140,6 +175,7 @@ impl ShardMetrics {
                 dropped_slow: deliveries("dropped_slow"),
                 closed: deliveries("closed"),
             },
+            dropped: Drops::new(),
             bytes_written: counter!("pubsub_node_written_bytes_total"),
             writes: counter!("pubsub_node_writes_total"),
             queued_bytes: gauge!("pubsub_node_queued_bytes"),
@@ -167,6 +203,10 @@ fn describe() {
         "Message ids that clients acknowledged, by whether they counted"
     );
     describe_counter!("pubsub_node_deliveries_total", "Targets of pushes, by outcome of the first try");
+    describe_counter!(
+        "pubsub_node_dropped_total",
+        "Targets of pushes that did not get them, at once or later, by reason"
+    );
     describe_counter!("pubsub_node_written_bytes_total", "Bytes of frames that the kernel took");
     describe_counter!("pubsub_node_writes_total", "Write calls that the kernel took bytes of");
     describe_gauge!("pubsub_node_queued_bytes", "Bytes that wait for slow readers");

@@ -42,6 +42,14 @@ impl Frame {
     }
 }
 
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if let Some(entry) = &self.entry {
+            entry.let_go();
+        }
+    }
+}
+
 /// What a flush came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Flushed {

@@ -166,8 +166,11 @@ impl Session {
         outcome: TargetOutcome,
         flow: &mut Flow,
     ) {
-        for entry in frames.into_iter().filter_map(|frame| frame.entry.clone()) {
-            entry.settle(outcome, self.session_id, &mut flow.news);
+        for frame in frames {
+            // While the frame is held: who lets go of it first has lost its targets.
+            if let Some(entry) = &frame.entry {
+                entry.settle(outcome, self.session_id, &mut flow.news);
+            }
         }
     }
 

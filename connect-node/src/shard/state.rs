@@ -375,6 +375,7 @@ impl Shard {
             self.metrics.bytes_written.increment(std::mem::take(&mut self.flow.bytes_written));
             self.metrics.writes.increment(std::mem::take(&mut self.flow.writes));
         }
+        self.metrics.dropped.take(&mut self.flow.news.dropped);
         let queued = self.flow.take_queued_change();
         if queued != 0 {
             self.metrics.queued_bytes.increment(queued as f64);

@@ -297,12 +297,15 @@ impl Shard {
         }
     }
 
-    fn report(&mut self, walk: Walk, whom: &Whom) {
+    /// The frames of the walk are held until it is through.
+    fn report(&mut self, mut walk: Walk, whom: &Whom) {
         self.metrics.walk_seconds.record(walk.began.elapsed());
-        for (entry, came, counts, hops) in walk.batch.into_counts(walk.began) {
+        for (entry, came, counts, hops) in walk.batch.counts(walk.began) {
             self.agenda.items -= 1;
             self.metrics.deliveries.count(&counts);
+            self.flow.news.dropped.add_counts(&counts);
             entry.walked(counts, hops);
+            let entry = entry.clone();
             self.history.walked(Walked { entry, whom: whom.clone(), number: walk.number, came });
         }
     }
@@ -326,6 +329,7 @@ impl Shard {
             }
             self.agenda.items -= 1;
             self.metrics.deliveries.count(&walk.counts);
+            self.flow.news.dropped.add_counts(&walk.counts);
             let (wait, took) =
                 (walk.began.saturating_duration_since(walk.message.came), walk.began.elapsed());
             self.metrics.walk_seconds.record(took);
