@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "functions beside the tests belong to them")]
 
+mod acks;
+mod classes;
 mod closing;
+mod ends;
 mod fixture;
 mod http;
 mod inspect;
 mod limits;
 mod liveness;
+mod message;
 mod pushes;
 mod rooms;
 mod slow;
