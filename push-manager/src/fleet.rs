@@ -137,6 +137,11 @@ impl Fleet {
         clock.resumed_us() > instant.map_or(0, |instant| clock.at(instant))
     }
 
+    /// The nodes that are registered.
+    pub fn listing(&self) -> Arc<Listing> {
+        self.roster.current()
+    }
+
     /// Waits until every lane is in sync or refused, at most for `limit`.
     pub async fn linked(&self, limit: Duration) {
         let mut progress = self.context.progress.subscribe();

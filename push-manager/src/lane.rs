@@ -30,6 +30,7 @@ use outgoing::Outgoing;
 
 use crate::{
     clock::{Clock, micros},
+    ledger::{Book, Ledger},
     metrics::Metrics,
     push::Ticket,
     routes::{NodeIndex, Routes},
@@ -117,6 +118,8 @@ pub struct Context {
     pub routes: Routes,
     /// What is counted.
     pub metrics: Metrics,
+    /// What the nodes told of our pushes.
+    pub ledger: Arc<Ledger>,
     /// Grows with each change of any lane's phase.
     pub progress: watch::Sender<u64>,
 }
@@ -157,7 +160,9 @@ impl Lane {
     /// A lane that is not linked yet. Messages wait for its first link.
     pub fn new(index: NodeIndex, node_id: NodeId, context: Arc<Context>) -> Self {
         context.metrics.lanes(Phase::New).increment(1.0);
-        let outgoing = Outgoing::new(context.bounds, micros(context.deadline), context.metrics.queue.clone());
+        let book = Book::new(context.ledger.clone(), node_id.clone());
+        let (deadline, queue) = (micros(context.deadline), context.metrics.queue.clone());
+        let outgoing = Outgoing::new(context.bounds, deadline, queue, book);
         Self {
             index,
             node_id,

@@ -10,6 +10,7 @@
 //! | `cards`, `controllers` | which rooms exist, and who to ask |
 //! | `clock` | monotonic time, and whether this process stood still |
 
+mod audit;
 mod cards;
 mod clock;
 mod controllers;
@@ -17,6 +18,7 @@ mod error;
 mod fleet;
 mod json;
 mod lane;
+mod ledger;
 mod metrics;
 mod push;
 mod routes;

@@ -89,6 +89,8 @@ pub struct Metrics {
     pub trust_lost: Counter,
     pub rooms: Gauge,
     pub users: Gauge,
+    /// Targets that are lost.
+    pub unaccounted: Gauge,
 }
 
 impl Metrics {
@@ -116,6 +118,7 @@ impl Metrics {
             trust_lost: counter!("pubsub_push_trust_lost_total"),
             rooms: gauge!("pubsub_push_routes", "kind" => "room"),
             users: gauge!("pubsub_push_routes", "kind" => "user"),
+            unaccounted: gauge!("pubsub_push_unaccounted"),
         }
     }
 
@@ -192,6 +195,10 @@ fn describe() {
     describe_gauge!(
         "pubsub_push_controllers_passed_over",
         "Controllers that are not asked at present, as they did not answer the last questions."
+    );
+    describe_gauge!(
+        "pubsub_push_unaccounted",
+        "Targets whose counts do not add up or that had no outcome in time; other than 0 is a bug."
     );
     describe_gauge!("pubsub_push_routes", "Rooms and users that some node holds.");
     describe_counter!("pubsub_push_card_lookups_total", "Rooms asked of a controller, by what it said.");

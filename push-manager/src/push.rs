@@ -38,6 +38,7 @@ use crate::{
     fleet::Fleet,
     lane::{Context, Parcel, Refusal},
     push::plan::{Leg, Plan},
+    routes::RoomShare,
 };
 
 /// The reply leaves this long before the caller's own deadline.
@@ -163,16 +164,19 @@ impl Pusher {
         let expires_us = options.ttl.map(|ttl| self.context.clock.at(accepted + ttl));
         self.fleet.vouch().await;
         let plan = self.plan(&push.target).await?;
+        // One moment for both: the ledger's minute is read from either.
+        let timestamp_ms = unix_millis();
         let id = MessageId::new(
-            unix_millis().unsigned_abs(),
+            timestamp_ms.unsigned_abs(),
             self.context.incarnation,
             self.counter.fetch_add(1, Ordering::Relaxed),
         );
         let level = options.level;
         let is_stale = self.fleet.is_stale();
         let record = Record::new(id, push.target.clone(), options.wants_ack, &plan, is_stale);
-        let message = Message { message_id: id, timestamp_ms: unix_millis(), push, expires_us };
+        let message = Message { message_id: id, timestamp_ms, push, expires_us };
         describe(span, &message, &plan);
+        self.context.ledger.accepted(timestamp_ms);
         self.receipts.add(record.clone());
         let spans = self.send(&message, &plan, &record, span);
         if let (Absent::Asked, Target::Room(room_id)) = (plan.absent, &message.push.target) {
@@ -265,6 +269,7 @@ impl Pusher {
             };
             if let Err(refusal) = lane.send(parcel, message.bytes(leg)) {
                 record.ticket(slot).lost();
+                self.context.ledger.refused(lane.node_id(), message.timestamp_ms, leg.announced);
                 match refusal {
                     Refusal::Full => self.context.metrics.refusals.increment(1),
                     Refusal::Dead => {}
@@ -302,6 +307,12 @@ impl Pusher {
         request: &WatchPushRequest,
     ) -> Result<impl Stream<Item = WatchPushReply> + use<>, Fault> {
         watch::watch(&self.receipts, request)
+    }
+
+    /// Sessions in a room, as the nodes last announced them.
+    pub fn announced(&self, room_id: &str) -> u64 {
+        let sessions = |shares: &[RoomShare]| shares.iter().map(|share| u64::from(share.sessions)).sum();
+        self.context.routes.rooms.read(room_id, sessions)
     }
 
     /// This life of ours.

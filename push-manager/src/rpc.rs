@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use roomcast_proto::{
     pubsub::{
-        BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest,
-        RoomChangedReply, RoomChangedRequest, WatchPushReply, WatchPushRequest,
+        AuditReply, AuditRequest, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
+        PushToUsersRequest, RoomChangedReply, RoomChangedRequest, WatchPushReply, WatchPushRequest,
         push_manager_service_server::PushManagerService,
     },
     status,
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
 
 use crate::{
+    audit::Auditor,
     metrics::Kind,
     push::{Call, Push, Pusher},
 };
@@ -24,13 +25,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Rpc {
     pusher: Arc<Pusher>,
+    auditor: Arc<Auditor>,
     push_bytes_max: usize,
 }
 
 impl Rpc {
     /// Serves pushes of up to `push_bytes_max` bytes.
-    pub fn new(pusher: Arc<Pusher>, push_bytes_max: usize) -> Self {
-        Self { pusher, push_bytes_max }
+    pub fn new(pusher: Arc<Pusher>, auditor: Arc<Auditor>, push_bytes_max: usize) -> Self {
+        Self { pusher, auditor, push_bytes_max }
     }
 
     async fn push(
@@ -78,6 +80,10 @@ impl PushManagerService for Rpc {
     ) -> Result<Response<BoxStream<WatchPushReply>>, Status> {
         let replies = self.pusher.watch(&request.into_inner()).map_err(|fault| status(&fault))?;
         Ok(Response::new(Box::pin(replies.map(Ok))))
+    }
+
+    async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<AuditReply>, Status> {
+        self.auditor.audit(request.get_ref()).await.map(Response::new).map_err(|fault| status(&fault))
     }
 
     async fn room_changed(

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    audit::Auditor,
     cards::Cards,
     clock::Clock,
     controllers::Controllers,
@@ -21,6 +22,7 @@ use crate::{
     fleet::{Fleet, fleet},
     json::{self, Api},
     lane::{Bounds, Context},
+    ledger::Ledger,
     metrics::Metrics,
     push::{Pusher, Receipts, absences},
     routes::Routes,
@@ -114,7 +116,9 @@ impl Starting {
         let pusher =
             Pusher::new(context.clone(), fleet.clone(), cards, tracing, receipts, absences, own.wait);
         let pusher = Arc::new(pusher);
-        front.serve(router(&config, &pusher, &controllers));
+        let managers = Roster::start(registry.clone(), Role::PushManager);
+        let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers));
+        front.serve(router(&config, &pusher, auditor, &controllers));
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
         tasks.spawn(asker.run());
@@ -154,6 +158,7 @@ impl Starting {
 
 fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> Context {
     let own = &config.push_manager;
+    let metrics = telemetry.register(Metrics::new);
     Context {
         manager_id: own.id.clone(),
         incarnation,
@@ -163,14 +168,20 @@ fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> 
         ping_interval: own.lane_ping_interval,
         clock: Clock::new(),
         routes: Routes::new(),
-        metrics: telemetry.register(Metrics::new),
+        ledger: Ledger::new(metrics.unaccounted.clone(), own.receipt_ttl),
+        metrics,
         progress: watch::Sender::new(0),
     }
 }
 
-fn router(config: &Config, pusher: &Arc<Pusher>, controllers: &Arc<Controllers>) -> Router {
+fn router(
+    config: &Config,
+    pusher: &Arc<Pusher>,
+    auditor: Arc<Auditor>,
+    controllers: &Arc<Controllers>,
+) -> Router {
     let push_bytes_max = config.limits.push_bytes_max.as_usize();
-    let rpc = Rpc::new(pusher.clone(), push_bytes_max);
+    let rpc = Rpc::new(pusher.clone(), auditor, push_bytes_max);
     // More than the largest push, so that one too large is answered TOO_LARGE with the limit.
     let service = PushManagerServiceServer::new(rpc)
         .max_decoding_message_size((push_bytes_max + ENVELOPE_BYTES).max(4 << 20));
@@ -206,6 +217,11 @@ impl Running {
     /// Which life this is; the middle of every message id names its low half.
     pub fn incarnation(&self) -> Incarnation {
         self.pusher.incarnation()
+    }
+
+    /// Sessions in a room, as the nodes last announced them.
+    pub fn announced(&self, room_id: &str) -> u64 {
+        self.pusher.announced(room_id)
     }
 
     /// Resolves when something that must live died, or another process took the registration over; says why.

@@ -229,6 +229,7 @@ impl Link {
             }
         };
         self.life = Some(life);
+        self.lane.change(|outgoing| outgoing.meet(life.as_u64()));
         self.silent_since = None;
         self.has_snapshot = false;
         self.lane.set_phase(Phase::Syncing);

@@ -1,11 +1,18 @@
 //! Messages on one node whose outcome may still change, by id.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    time::Duration,
+};
 
 use roomcast_proto::pubsub::Outcome;
 use roomcast_types::{MessageId, unix_millis};
 
-use crate::push::{Taken, Ticket};
+use crate::{
+    ledger::{Account, Book},
+    push::{Taken, Ticket},
+};
 
 /// Messages at most; past that the oldest stay as they are.
 const MAX: usize = 65_536;
@@ -13,45 +20,93 @@ const MAX: usize = 65_536;
 const KEPT_FOR: Duration = Duration::from_secs(600);
 
 /// The messages; ids grow with time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Open {
-    tickets: BTreeMap<MessageId, Ticket>,
+    messages: BTreeMap<MessageId, Message>,
+    book: Book,
+    /// The youngest that was looked at as overdue.
+    overdue: Option<MessageId>,
+}
+
+#[derive(Debug)]
+struct Message {
+    ticket: Ticket,
+    account: Account,
+    is_given_up: bool,
 }
 
 impl Open {
-    /// A message is on its way.
-    pub fn add(&mut self, message_id: MessageId, ticket: Ticket) {
-        if self.tickets.len() == MAX {
-            self.tickets.pop_first();
-        }
-        self.tickets.insert(message_id, ticket);
+    /// None yet.
+    pub fn new(book: Book) -> Self {
+        Self { messages: BTreeMap::new(), book, overdue: None }
     }
 
-    /// Hands an outcome to its push; false when that is no longer open.
+    /// This life of the node speaks from now on.
+    pub fn meet(&mut self, life: u64) {
+        self.book.meet(life);
+    }
+
+    /// A message is on its way.
+    pub fn add(&mut self, message_id: MessageId, ticket: Ticket) {
+        if self.messages.len() == MAX
+            && let Some((_, oldest)) = self.messages.pop_first()
+        {
+            self.book.forget(&oldest.account);
+        }
+        let account = self.book.open(message_id, ticket.announced);
+        self.messages.insert(message_id, Message { ticket, account, is_given_up: false });
+    }
+
+    /// Hands an outcome to its push; false when that no longer wants it.
     pub fn settle(&mut self, outcome: Outcome) -> bool {
         let Some(message_id) = MessageId::from_bytes(&outcome.message_id) else { return false };
-        let taken = self.tickets.get(&message_id).map_or(Taken::Late, |ticket| ticket.tried(outcome));
-        if taken != Taken::Open {
-            self.tickets.remove(&message_id);
+        let Some(message) = self.messages.get_mut(&message_id) else { return false };
+        self.book.told(&mut message.account, &outcome);
+        let is_final = message.ticket.is_final(&outcome);
+        let taken = message.ticket.tried(outcome);
+        // One whose push is forgotten or given up is followed on: the ledger hears all.
+        if is_final {
+            self.messages.remove(&message_id);
         }
         taken != Taken::Late
     }
 
-    /// The message is given up.
-    pub fn take(&mut self, message_id: MessageId) -> Option<Ticket> {
-        self.tickets.remove(&message_id)
+    /// The message is given up. What the node still says of it is heard by the ledger alone.
+    pub fn give_up(&mut self, message_id: MessageId) -> Option<Ticket> {
+        let message = self.messages.get_mut(&message_id)?;
+        self.book.lost(&mut message.account);
+        let is_news = !std::mem::replace(&mut message.is_given_up, true);
+        is_news.then(|| message.ticket.clone())
     }
 
-    /// All are.
+    /// All are, and nobody is left to speak of them.
     pub fn take_all(&mut self) -> Vec<Ticket> {
-        std::mem::take(&mut self.tickets).into_values().collect()
+        let mut tickets = Vec::new();
+        for mut message in std::mem::take(&mut self.messages).into_values() {
+            self.book.lost(&mut message.account);
+            if !message.is_given_up {
+                tickets.push(message.ticket);
+            }
+        }
+        tickets
     }
 
-    /// Drops those that nobody asks about any more.
+    /// Notes those that should have their outcomes by now, and drops those that nobody asks about any more.
     pub fn forget_old(&mut self) {
-        let oldest_ms = unix_millis().unsigned_abs().saturating_sub(KEPT_FOR.as_millis() as u64);
-        while self.tickets.first_key_value().is_some_and(|(message_id, _)| message_id.unix_ms() < oldest_ms) {
-            self.tickets.pop_first();
+        let now_ms = unix_millis().unsigned_abs();
+        let before = |age: Duration| now_ms.saturating_sub(age.as_millis() as u64);
+        let due = before(self.book.overdue_after());
+        let from = self.overdue.map_or(Unbounded, Excluded);
+        for (message_id, message) in self.messages.range_mut((from, Unbounded)) {
+            if message_id.unix_ms() >= due {
+                break;
+            }
+            self.book.overdue(&mut message.account);
+            self.overdue = Some(*message_id);
+        }
+        let oldest = before(KEPT_FOR);
+        while self.messages.first_key_value().is_some_and(|(message_id, _)| message_id.unix_ms() < oldest) {
+            self.messages.pop_first();
         }
     }
 }

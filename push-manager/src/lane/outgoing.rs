@@ -9,7 +9,7 @@ use super::{
     open::Open,
     outbox::{BatchBounds, Bounds, Outbox},
 };
-use crate::{metrics::QueueMetrics, push::Ticket};
+use crate::{ledger::Book, metrics::QueueMetrics, push::Ticket};
 
 /// What travels in one message: small enough that a ping behind it is not late, and far below what a node takes.
 const BATCH: BatchBounds = BatchBounds { items: 256, bytes: 256 * 1024 };
@@ -36,10 +36,10 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    pub fn new(bounds: Bounds, deadline_us: u64, metrics: QueueMetrics) -> Self {
+    pub fn new(bounds: Bounds, deadline_us: u64, metrics: QueueMetrics, book: Book) -> Self {
         Self {
             outbox: Outbox::new(bounds, deadline_us),
-            open: Open::default(),
+            open: Open::new(book),
             connection: 0,
             hello: None,
             is_linked: false,
@@ -103,17 +103,29 @@ impl Outgoing {
         self.link();
     }
 
+    /// From now on this life of the node speaks.
+    pub fn meet(&mut self, life: u64) {
+        self.open.meet(life);
+    }
+
     /// A life answered that knows none of our numbers. `is_first`: no other was linked before, so nothing is lost.
     /// What was addressed blind is sent to the new life, too, but counts for the dead one.
     pub fn restart(&mut self, seen: u64, is_first: bool) -> Vec<Ticket> {
         let mut lost = if is_first { Vec::new() } else { self.open.take_all() };
+        let mut again = Vec::new();
         let left = self.outbox.restart(seen, |parcel, _| {
-            if !is_first {
-                parcel.ticket = None;
+            if let Some((message_id, ticket)) = parcel.ticket.as_mut().filter(|_| !is_first) {
+                *ticket = Ticket::nobody(ticket.wants_ack);
+                if !parcel.was_trusted {
+                    again.push((*message_id, ticket.clone()));
+                }
             }
             is_first || !parcel.was_trusted
         });
         lost.extend(self.given_up(left));
+        for (message_id, ticket) in again {
+            self.open.add(message_id, ticket);
+        }
         (self.up_seen, self.up_acked) = (0, 0);
         self.link();
         lost
@@ -130,7 +142,7 @@ impl Outgoing {
 
     fn given_up(&mut self, parcels: Vec<Parcel>) -> Vec<Ticket> {
         let ids = parcels.into_iter().filter_map(|parcel| parcel.ticket);
-        ids.filter_map(|(message_id, _)| self.open.take(message_id)).collect()
+        ids.filter_map(|(message_id, _)| self.open.give_up(message_id)).collect()
     }
 
     fn link(&mut self) {

@@ -75,6 +75,10 @@ pub struct State {
 pub struct Ticket {
     record: Weak<Record>,
     slot: usize,
+    /// Targets there as last announced.
+    pub announced: u64,
+    /// Clients confirm the message.
+    pub wants_ack: bool,
 }
 
 impl Record {
@@ -115,7 +119,8 @@ impl Record {
 
     /// The right to speak for one leg.
     pub fn ticket(self: &Arc<Self>, slot: usize) -> Ticket {
-        Ticket { record: Arc::downgrade(self), slot }
+        let announced = self.legs.get(slot).map_or(0, |leg| leg.announced);
+        Ticket { record: Arc::downgrade(self), slot, announced, wants_ack: self.wants_ack }
     }
 
     /// As of now.
@@ -197,19 +202,26 @@ impl Record {
 /// What a word of a node led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It may change once more.
-    Open,
-    /// It is final.
-    Final,
+    /// It is in the receipt.
+    InTime,
     /// It came after the push was given up there, or forgotten.
     Late,
 }
 
 impl Ticket {
+    /// Of a message that nobody asks about any more.
+    pub fn nobody(wants_ack: bool) -> Self {
+        Self { record: Weak::new(), slot: 0, announced: 0, wants_ack }
+    }
+
+    /// Whether nothing of this changes any more.
+    pub fn is_final(&self, outcome: &Outcome) -> bool {
+        outcome.pending == 0 && (!self.wants_ack || outcome.written == 0)
+    }
+
     /// The node said what became of its targets by now.
     pub fn tried(&self, outcome: Outcome) -> Taken {
         let Some(record) = self.record.upgrade() else { return Taken::Late };
-        let is_final = outcome.pending == 0 && (!record.wants_ack || outcome.written == 0);
         let mut state = record.lock();
         let Some(heard) = state.heard.get_mut(self.slot).filter(|heard| !heard.is_lost) else {
             return Taken::Late;
@@ -217,7 +229,7 @@ impl Ticket {
         heard.outcome = Some(outcome);
         drop(state);
         record.changes.send_modify(|changes| *changes += 1);
-        if is_final { Taken::Final } else { Taken::Open }
+        Taken::InTime
     }
 
     /// The node died, or its lane gave the message up.

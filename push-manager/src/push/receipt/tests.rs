@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use metrics::Gauge;
 use proptest::prelude::*;
 use roomcast_proto::pubsub::SessionOutcome;
 use roomcast_types::{Incarnation, MessageId, NodeId, UserId};
@@ -11,6 +12,7 @@ use super::*;
 use crate::{
     clock::Clock,
     lane::{Bounds, Context, Lane},
+    ledger::Ledger,
     metrics::Metrics,
     push::{
         Target,
@@ -31,6 +33,7 @@ fn lanes(count: u32) -> Arc<Vec<Arc<Lane>>> {
         clock: Clock::new(),
         routes: Routes::new(),
         metrics: Metrics::new(),
+        ledger: Ledger::new(Gauge::noop(), second),
         progress: watch::Sender::new(0),
     });
     let lane = |index| {
