@@ -177,6 +177,12 @@ pub enum Command {
         #[command(subcommand)]
         question: NodeQuestion,
     },
+    /// Ask whether every target of the recent pushes is accounted for; the exit code is 1 when one is not.
+    Audit {
+        /// How far to look back, from 1m to 24h.
+        #[arg(long, default_value = "1h", value_name = "TIME", value_parser = since)]
+        since: Since,
+    },
     /// Connect as a client and print what arrives, until Ctrl-C.
     Listen {
         #[command(subcommand)]
@@ -261,6 +267,21 @@ pub struct Until {
     pub count: Option<u64>,
 }
 
+/// How far an audit looks back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since(pub Duration);
+
+fn since(text: &str) -> Result<Since, String> {
+    let bounds = Duration::from_secs(60)..=Duration::from_secs(86_400);
+    let units = [("s", 1), ("m", 60), ("h", 3_600)];
+    let parsed = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds).map(Duration::from_secs)
+    });
+    let within = parsed.filter(|parsed| bounds.contains(parsed));
+    within.map(Since).ok_or_else(|| "it takes 1m to 24h, for example 90s, 15m or 1h".to_owned())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
     let parsed = units.iter().find_map(|(unit, millis)| {
@@ -285,6 +306,11 @@ mod tests {
     fn times_are_written_with_their_unit() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(since("90s"), Ok(Since(Duration::from_secs(90))));
+        assert_eq!(since("24h"), Ok(Since(Duration::from_secs(86_400))));
+        for bad in ["", "1", "59s", "0m", "25h", "-1h", "1d", "99999999999999999999h"] {
+            assert!(since(bad).unwrap_err().contains("1m to 24h"), "{bad}");
+        }
         for bad in ["", "5", "s", "0s", "-1s", "99999999999999999999s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

@@ -1,6 +1,7 @@
 //! The command line of a business server: pushes, and looks after rooms, users and nodes.
 
 mod args;
+mod audit;
 mod degraded;
 mod failure;
 mod listen;
@@ -49,6 +50,7 @@ fn run(args: Args) -> Result<(), Failure> {
             Some(Command::Room { question }) => room::run(servers, question, &mut output).await,
             Some(Command::User { question }) => user::run(servers, question, &mut output).await,
             Some(Command::Node { question }) => node::run(servers, question, &mut output).await,
+            Some(Command::Audit { since }) => audit::run(servers, since, &mut output).await,
             Some(Command::Listen { to }) => listen::run(servers, to, &mut output).await,
         }
     })

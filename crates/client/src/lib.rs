@@ -29,5 +29,5 @@ pub use content::{Content, ContentType};
 pub use controller::Controller;
 pub use error::Error;
 pub use pusher::{Class, PushOptions, Pusher, Wait};
-pub use roomcast_proto::pubsub::{NodeCounts, PushReply, Receipt, SessionReceipt, UserReceipt};
+pub use roomcast_proto::pubsub::{AuditReply, NodeCounts, PushReply, Receipt, SessionReceipt, UserReceipt};
 pub use subscriber::{Event, Push, Subscriber};

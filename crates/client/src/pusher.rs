@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use roomcast_proto::pubsub::{
-    self, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest,
-    push_manager_service_client::PushManagerServiceClient,
+    self, AuditReply, AuditRequest, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
+    PushToUsersRequest, push_manager_service_client::PushManagerServiceClient,
 };
 pub use roomcast_proto::pubsub::{content::Class, push_options::Wait};
 use roomcast_types::{RoomId, UserId};
@@ -137,6 +137,18 @@ impl Pusher {
         self.servers
             .call(message, &self.call_options(options), |channel, request| async move {
                 client(channel).broadcast(request).await
+            })
+            .await
+    }
+
+    /// Whether every target of the pushes of the last `since` is accounted for: 1 minute to 24 hours. Compares all nodes
+    /// with all push-managers.
+    pub async fn audit(&self, since: Duration) -> Result<AuditReply, Error> {
+        let since_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let options = CallOptions { deadline: self.deadline, traceparent: None, is_idempotent: true };
+        self.servers
+            .call(AuditRequest { since_ms, own: false }, &options, |channel, request| async move {
+                client(channel).audit(request).await
             })
             .await
     }
