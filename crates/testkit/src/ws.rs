@@ -1,10 +1,13 @@
 //! A plain WebSocket client that shows frames as they are, for tests of the protocol itself.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{Error, Message, protocol::CloseFrame},
@@ -41,6 +44,28 @@ impl Client {
     pub async fn connect(url: &str, user: &str, rooms: &[&str]) -> Self {
         let rooms: String = rooms.iter().map(|room| format!("&room_id={room}")).collect();
         Self::open(&format!("{url}?user_id={user}{rooms}")).await.expect("the node takes the session")
+    }
+
+    /// As [`Client::join`], with a socket that takes only some kilobytes that are not read, so that whoever stops reading
+    /// is soon seen to.
+    pub async fn narrow(url: &str, user: &str, rooms: &[&str]) -> Self {
+        let rooms_of_url: String = rooms.iter().map(|room| format!("&room_id={room}")).collect();
+        let url = format!("{url}?user_id={user}{rooms_of_url}");
+        let host = url.trim_start_matches("ws://").split('/').next().expect("split gives one");
+        let address: SocketAddr = host.parse().expect("an address of a test has no name");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a small buffer");
+        let stream = timeout(DEADLINE, socket.connect(address)).await.expect("the node answers");
+        let stream = MaybeTlsStream::Plain(stream.expect("the node listens"));
+        let upgrading = tokio_tungstenite::client_async(url, stream);
+        let (socket, _) =
+            timeout(DEADLINE, upgrading).await.expect("the node answers").expect("it takes the session");
+        let mut client = Self { socket };
+        client.frame("welcome").await;
+        for _ in rooms {
+            client.frame("joined").await;
+        }
+        client
     }
 
     /// Connects to an address as it is.
@@ -82,6 +107,14 @@ impl Client {
                 frame
             }
             Incoming::Closed(code) => panic!("closed with {code:?} instead of {kind}"),
+        }
+    }
+
+    /// The next frame, whatever it is.
+    pub async fn frame_of_any_kind(&mut self) -> Value {
+        match self.next().await {
+            Incoming::Frame(frame) => frame,
+            Incoming::Closed(code) => panic!("closed with {code:?}"),
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests: their panics are verdicts")]
 
 mod faults;
+mod ledger;
 mod pages;
 mod promise;
 mod pushes;
