@@ -265,6 +265,9 @@ pub struct Until {
     /// Stop after so many messages.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// Acknowledge nothing; otherwise what wants it is acknowledged when it arrives.
+    #[arg(long)]
+    pub no_ack: bool,
 }
 
 /// How far an audit looks back.

@@ -2,7 +2,7 @@
 
 use roomcast_client::{
     Error, Event, Push, Subscriber,
-    subscriber::{Payload, Target},
+    subscriber::{Acknowledge, Payload, Target},
 };
 use roomcast_proto::pubsub::SelectConnectNodeRequest;
 use roomcast_types::RoomId;
@@ -55,7 +55,9 @@ async fn subscribe(
             controller(servers)?.select_connect_node(request).await.map_err(refused)?.url
         }
     };
-    let mut builder = Subscriber::builder(url).user_id(user);
+    // By hand, and no hand that does it.
+    let acknowledge = if until.no_ack { Acknowledge::ByHand } else { Acknowledge::OnReceipt };
+    let mut builder = Subscriber::builder(url).user_id(user).acknowledge(acknowledge);
     if let Some(room) = room {
         builder = builder.room(room.as_str());
     }
@@ -128,5 +130,6 @@ fn as_json(push: &Push) -> Value {
         "binary_bytes": bytes,
         "timestamp": push.timestamp,
         "timestamp_ms": push.accepted_at_ms,
+        "ack": push.wants_ack,
     })
 }

@@ -13,7 +13,7 @@ use roomcast_proto::pubsub::{
 use roomcast_types::{Code, Fault};
 use serde_json::{Value, json};
 
-use self::servers::{Controllers, PushManagers, node_that_says};
+use self::servers::{Controllers, PushManagers, node_that_listens, node_that_says};
 
 /// What the program left behind.
 #[derive(Debug)]
@@ -274,6 +274,20 @@ async fn listening_prints_what_arrives_and_stops_after_count() {
     let ran = run(&["listen", "user", "user-001", "--url", &url, "--count", "1"]).await;
     assert_eq!((ran.code, ran.out.as_str()), (0, "01  user  TEXT  Hello\u{fffd}\n"), "{ran:?}");
     assert!(ran.err.contains("connected to node-1"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn listening_acknowledges_what_wants_it_unless_told_not_to() {
+    let push = json!({"type": "push", "target": "all", "message_id": "01", "content": {"data": "x"}, "ack": true});
+    for (flags, expected) in
+        [(&[][..], vec![json!({"type": "ack", "message_ids": ["01"]})]), (&["--no-ack"], vec![])]
+    {
+        let (url, heard) = node_that_listens(vec![push.clone()]).await;
+        let ran =
+            run(&[&["listen", "user", "user-001", "--url", &url, "--count", "1"], flags].concat()).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(heard.await.unwrap(), expected, "{flags:?}");
+    }
 }
 
 #[tokio::test]

@@ -148,16 +148,27 @@ impl ControllerService for Controller {
 
 /// A node that welcomes one client and says these frames; gives its address.
 pub async fn node_that_says(frames: Vec<Value>) -> String {
+    node_that_listens(frames).await.0
+}
+
+/// As [`node_that_says`]; also gives what the client said, once it is gone.
+pub async fn node_that_listens(frames: Vec<Value>) -> (String, JoinHandle<Vec<Value>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
         let welcome = json!({"type": "welcome", "node_id": "node-1", "user_id": "user-001"});
         for frame in [welcome].into_iter().chain(frames) {
             socket.send(Message::text(frame.to_string())).await.unwrap();
         }
-        while let Some(Ok(_)) = socket.next().await {}
+        let mut heard = Vec::new();
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Text(text) = message {
+                heard.push(serde_json::from_str(&text).unwrap());
+            }
+        }
+        heard
     });
-    url
+    (url, listening)
 }

@@ -1,5 +1,6 @@
 //! A session with the cluster over WebSocket, over as many connections as it takes.
 
+mod ack;
 mod address;
 mod closing;
 mod directory;
@@ -21,15 +22,17 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::{
+    ack::Acknowledge,
+    event::{Continuity, Event, Joined, Payload, Push, Target, Welcome},
+    position::Position,
+};
 use self::{
+    ack::Acks,
     address::NodeUrl,
     directory::Directory,
     driver::{Command, Driver, Identity},
     rooms::RoomSet,
-};
-pub use self::{
-    event::{Continuity, Event, Joined, Payload, Push, Target, Welcome},
-    position::Position,
 };
 use crate::error::Error;
 
@@ -52,6 +55,7 @@ pub struct Builder {
     rooms: Vec<String>,
     request_timeout: Duration,
     events_max: usize,
+    acknowledge: Acknowledge,
 }
 
 impl Builder {
@@ -104,6 +108,12 @@ impl Builder {
         self
     }
 
+    /// When pushes that want it are acknowledged (on receipt). They leave together: after 50 ms, or when 256 wait.
+    pub fn acknowledge(mut self, acknowledge: Acknowledge) -> Self {
+        self.acknowledge = acknowledge;
+        self
+    }
+
     /// Checks everything and starts connecting, in a task of the current tokio runtime.
     pub fn start(self) -> Result<Subscriber, Error> {
         let urls = self.urls.iter().map(|url| NodeUrl::parse(url)).collect::<Result<Vec<_>, _>>()?;
@@ -124,7 +134,9 @@ impl Builder {
             Identity { user_id, user_name: self.user_name, client_id: client_id.clone(), token: self.token };
         let (commands, to_do) = mpsc::channel(COMMANDS_MAX);
         let (told, events) = mpsc::channel(self.events_max);
-        let task = tokio::spawn(Driver::new(identity, directory, rooms, to_do, told).run());
+        let task = tokio::spawn(
+            Driver::new(identity, directory, rooms, Acks::new(self.acknowledge), to_do, told).run(),
+        );
         Ok(Subscriber { client_id, events, rooms: Rooms { commands }, task })
     }
 }
@@ -172,6 +184,7 @@ impl Subscriber {
             rooms: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
             events_max: EVENTS_MAX,
+            acknowledge: Acknowledge::default(),
         }
     }
 

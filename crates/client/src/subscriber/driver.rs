@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    ack::Acks,
     address::NodeUrl,
     directory::{Directory, NodeList},
     event::Event,
@@ -53,6 +54,8 @@ enum Input {
     Room(bool),
     Current(Incoming),
     Retiring(Incoming),
+    /// The application acknowledged something.
+    Acks,
     Opened(Result<Session, (NodeUrl, Ended)>),
     Nodes(Option<NodeList>),
     Time,
@@ -68,6 +71,7 @@ pub struct Driver {
     outbox: VecDeque<Event>,
     rooms: RoomSet,
     positions: Positions,
+    acks: Acks,
     directory: Directory,
     last_id: u64,
     last_session: u64,
@@ -88,6 +92,7 @@ impl Driver {
         identity: Identity,
         directory: Directory,
         rooms: RoomSet,
+        acks: Acks,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Event>,
     ) -> Self {
@@ -98,6 +103,7 @@ impl Driver {
             outbox: VecDeque::new(),
             rooms,
             positions: Positions::default(),
+            acks,
             directory,
             last_id: 0,
             last_session: 0,
@@ -130,6 +136,10 @@ impl Driver {
                 Input::Room(true) => None,
                 Input::Current(incoming) => self.on_current(incoming).await,
                 Input::Retiring(incoming) => self.on_retiring(incoming).await,
+                Input::Acks => {
+                    self.take_acks();
+                    None
+                }
                 Input::Opened(Ok(session)) => self.on_opened(session).await,
                 Input::Opened(Err((url, ended))) => self.on_not_opened(&url, ended),
                 Input::Nodes(list) => {
@@ -167,6 +177,7 @@ impl Driver {
             },
             incoming = next_of(&mut self.current), if is_read && self.current.is_some() => Input::Current(incoming),
             incoming = next_of(&mut self.retiring), if is_read && self.retiring.is_some() => Input::Retiring(incoming),
+            () = self.acks.given() => Input::Acks,
             opened = result_of(&mut self.opening), if self.opening.is_some() => {
                 self.opening = None;
                 Input::Opened(opened)
@@ -183,7 +194,8 @@ impl Driver {
         let liveness = self.current.as_ref().filter(|_| is_read).map(|session| session.liveness.due());
         let timers =
             [self.retry_at, self.stable_at, self.release_at, self.refresh_at, self.rooms.due(), liveness];
-        timers.into_iter().flatten().min()
+        let acks = [&self.current, &self.retiring].map(|session| session.as_ref()?.acks.due());
+        timers.into_iter().chain(acks).flatten().min()
     }
 
     /// Gives the application what fits; the rest waits for room.
@@ -237,6 +249,13 @@ impl Driver {
                 self.step(|rooms, step| rooms.join(step, room_id, reply)).await.1
             }
             Command::Leave(room_id, reply) => {
+                self.take_acks();
+                if let Some(session) = &mut self.current
+                    && let Err(ended) = session.send_acks().await
+                    && let Some(end) = self.on_lost(ended)
+                {
+                    return Some(end);
+                }
                 self.step(|rooms, step| rooms.leave(step, room_id, reply)).await.1
             }
             Command::Close(_) => None,
@@ -265,6 +284,9 @@ impl Driver {
         {
             return Some(end);
         }
+        if let Some(end) = self.send_due_acks(now).await {
+            return Some(end);
+        }
         let is_read = self.outbox.is_empty();
         match self.current.as_mut().filter(|_| is_read).and_then(|session| session.liveness.verdict(now)) {
             Some(Verdict::Ping) => {
@@ -275,6 +297,34 @@ impl Driver {
             Some(Verdict::Dead) => self.on_lost(Ended::silent()),
             None => None,
         }
+    }
+}
+
+impl Driver {
+    /// Hands on what the application acknowledged.
+    fn take_acks(&mut self) {
+        for (number, message_id) in self.acks.take_given() {
+            self.acknowledge(number, message_id);
+        }
+    }
+
+    /// Acknowledges a message of that session, if it is still there: no other session was asked for it.
+    fn acknowledge(&mut self, number: u64, message_id: String) {
+        let sessions = [&mut self.current, &mut self.retiring].into_iter().flatten();
+        if let Some(session) = sessions.into_iter().find(|session| session.number == number) {
+            session.acks.add(message_id, Instant::now());
+        }
+    }
+
+    async fn send_due_acks(&mut self, now: Instant) -> Option<Event> {
+        if let Some(old) = &mut self.retiring
+            && let Some(frame) = old.acks.take(now)
+        {
+            // A session that is broken is read as such.
+            let _ = old.send(&frame).await;
+        }
+        let frame = self.current.as_mut().and_then(|session| session.acks.take(now))?;
+        self.send(vec![frame]).await
     }
 }
 

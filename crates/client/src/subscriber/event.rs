@@ -7,6 +7,7 @@ use bytes::Bytes;
 use roomcast_types::Fault;
 
 use super::{
+    ack::Asked,
     frame::{PushFrame, position},
     position::{Log, Position},
 };
@@ -136,6 +137,10 @@ pub struct Push {
     pub position: Option<Position>,
     /// W3C trace context, when the push is traced.
     pub traceparent: Option<String>,
+    /// The publisher wants to know that it arrived.
+    pub wants_ack: bool,
+    /// Where the application acknowledges by hand.
+    pub(super) asked: Option<Asked>,
 }
 
 /// Text or bytes: the publisher's choice.
@@ -188,7 +193,18 @@ impl Push {
             accepted_at_ms: frame.timestamp_ms,
             position: position(&frame.epoch, frame.offset),
             traceparent: frame.traceparent,
+            wants_ack: frame.ack,
+            asked: None,
         })
+    }
+
+    /// Acknowledges the message by hand; only once counts. Without effect when the message does not want it, when it was
+    /// acknowledged on receipt (see [`super::Builder::acknowledge`]), when the session that brought it has ended, or when
+    /// 4,096 later ones came.
+    pub fn ack(&self) {
+        if let Some(asked) = &self.asked {
+            asked.give(&self.message_id);
+        }
     }
 
     /// The log whose position this message moves.

@@ -17,6 +17,8 @@ pub enum ClientFrame {
     },
     /// Out of a room.
     Leave { id: u64, room_id: String },
+    /// Messages arrived.
+    Ack { message_ids: Vec<String> },
     /// Are you there?
     Ping { id: u64 },
 }
@@ -79,6 +81,7 @@ pub struct PushFrame {
     pub offset: Option<u64>,
     pub content: ContentFrame,
     pub timestamp_ms: i64,
+    pub ack: bool,
     pub traceparent: Option<String>,
 }
 
@@ -140,6 +143,8 @@ mod tests {
     fn client_frames_are_written_as_the_protocol_says() {
         let join = ClientFrame::Join { id: 1, room_id: "r".into(), since: None };
         assert_eq!(serde_json::to_string(&join).unwrap(), r#"{"type":"join","id":1,"room_id":"r"}"#);
+        let ack = ClientFrame::Ack { message_ids: vec!["m".into()] };
+        assert_eq!(serde_json::to_string(&ack).unwrap(), r#"{"type":"ack","message_ids":["m"]}"#);
         let since = Some(Position { epoch: "e".into(), offset: 41 });
         let join = ClientFrame::Join { id: 2, room_id: "r".into(), since };
         assert_eq!(
@@ -162,7 +167,7 @@ mod tests {
         let text = r#"{"type":"push","target":"room","message_id":"01","room_id":"r","epoch":"e","offset":42,
             "content":{"type":"TEXT","data":"hi","timestamp":1},"timestamp_ms":2,"ack":true}"#;
         let ServerFrame::Push(push) = read(text) else { panic!() };
-        assert_eq!((push.room_id.as_deref(), push.timestamp_ms), (Some("r"), 2));
+        assert_eq!((push.room_id.as_deref(), push.timestamp_ms, push.ack), (Some("r"), 2, true));
         assert_eq!(push.content.data.as_deref(), Some("hi"));
         assert_eq!(position(&push.epoch, push.offset), Some(Position { epoch: "e".into(), offset: 42 }));
     }

@@ -16,6 +16,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
+    ack::Batch,
     address::NodeUrl,
     closing,
     frame::{ClientFrame, ErrorFrame, ServerFrame, WelcomeFrame},
@@ -42,6 +43,7 @@ pub struct Session {
     /// The position in the user's own log that was asked for.
     pub since: Option<Position>,
     pub liveness: Liveness,
+    pub acks: Batch,
     socket: WebSocketStream<TcpStream>,
 }
 
@@ -78,7 +80,7 @@ pub async fn open(
     match timeout(OPEN_TIMEOUT, connect(&url, request)).await {
         Ok(Ok((socket, welcome))) => {
             let liveness = Liveness::new(welcome.ping_interval_ms, Instant::now());
-            Ok(Session { number, url, welcome, since, liveness, socket })
+            Ok(Session { number, url, welcome, since, liveness, acks: Batch::default(), socket })
         }
         Ok(Err(ended)) => Err((url, ended)),
         Err(_) => Err((url, Ended::lost("no welcome in time"))),
@@ -186,9 +188,22 @@ impl Session {
         }
     }
 
-    /// Says goodbye with 1000 and lets the connection go.
+    /// Sends every acknowledgement that waits.
+    pub async fn send_acks(&mut self) -> Result<(), Ended> {
+        while let Some(frame) = self.acks.take_all() {
+            self.send(&frame).await?;
+        }
+        Ok(())
+    }
+
+    /// Acknowledges what is left, says goodbye with 1000 and lets the connection go.
     pub async fn close(mut self) {
-        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        let _ = timeout(CLOSE_TIMEOUT, self.socket.close(Some(frame))).await;
+        let goodbye = async {
+            if self.send_acks().await.is_ok() {
+                let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+                let _ = self.socket.close(Some(frame)).await;
+            }
+        };
+        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
     }
 }

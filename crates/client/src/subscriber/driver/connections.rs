@@ -137,12 +137,14 @@ impl Driver {
 
     pub(super) async fn release(&mut self) {
         self.release_at = None;
+        self.take_acks();
         if let Some(old) = self.retiring.take() {
             old.close().await;
         }
     }
 
     pub(super) async fn goodbye(&mut self) {
+        self.take_acks();
         self.rooms.close();
         self.opening = None;
         self.release().await;

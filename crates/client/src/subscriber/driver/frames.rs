@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::subscriber::{
+    ack::Duty,
     event::{Event, Push},
     frame::{ErrorFrame, GapFrame, NoticeFrame, PushFrame, ServerFrame, position},
     position::Log,
@@ -23,7 +24,8 @@ impl Driver {
         };
         let end = match frame {
             ServerFrame::Push(push) => {
-                self.on_push(*push);
+                let number = self.current.as_ref().map(|session| session.number);
+                self.on_push(number, *push);
                 return None;
             }
             ServerFrame::Joined(joined) => self.step(|rooms, step| rooms.on_joined(step, joined)).await.1,
@@ -46,7 +48,10 @@ impl Driver {
     /// The session left behind still brings pushes, and nothing else that matters.
     pub(super) async fn on_retiring(&mut self, incoming: Incoming) -> Option<Event> {
         match incoming {
-            Incoming::Frame(ServerFrame::Push(push)) => self.on_push(*push),
+            Incoming::Frame(ServerFrame::Push(push)) => {
+                let number = self.retiring.as_ref().map(|session| session.number);
+                self.on_push(number, *push);
+            }
             Incoming::Frame(ServerFrame::Gap(gap)) => self.on_gap(gap),
             Incoming::Ended(_) => self.release().await,
             Incoming::Frame(_) | Incoming::Sign => {}
@@ -54,13 +59,24 @@ impl Driver {
         None
     }
 
-    pub(super) fn on_push(&mut self, frame: PushFrame) {
+    /// A message of the session with that number.
+    fn on_push(&mut self, number: Option<u64>, frame: PushFrame) {
         let message_id = frame.message_id.clone();
-        let Some(push) = Push::read(frame) else {
+        let Some(mut push) = Push::read(frame) else {
             tracing::warn!(message_id, "a push that breaks the protocol is ignored");
             return;
         };
-        if self.positions.accept(push.log(), push.position.clone(), &push.message_id) {
+        let is_new = self.positions.accept(push.log(), push.position.clone(), &message_id);
+        if push.wants_ack
+            && let Some(number) = number
+        {
+            match self.acks.came(&message_id, number, is_new) {
+                Duty::Now => self.acknowledge(number, message_id),
+                Duty::Later(asked) => push.asked = Some(asked),
+                Duty::None => {}
+            }
+        }
+        if is_new {
             self.outbox.push_back(Event::Push(push));
         }
     }
