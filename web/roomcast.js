@@ -1069,11 +1069,17 @@ export class RoomcastClient {
     this.#events.emit("welcome", welcome);
     if (isLost) this.#events.emit("gap", gapEvent(null, "NOT_RECOVERED", connection.since, frame));
     if (this.#current !== connection) return; // A listener closed the client.
+    if (this.#options.reportReceived) this.#beginReports(connection);
     this.#rooms.rejoin();
-    if (this.#options.reportReceived) this.ping().catch(() => {}); // Sharpens the clock; without an answer it is rougher.
     this.#releaseRetired();
     this.#refreshNodes(connection.url);
     this.#ready.resolve(welcome);
+  }
+
+  /** A node remembers what it sent from the first `received` frame on. The ping sharpens the estimate of its clock. */
+  #beginReports(connection) {
+    connection.send({ type: "received", items: [] });
+    this.ping().catch(() => {});
   }
 
   #onStable() {

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry::trace::SpanKind;
 use roomcast_proto::pubsub::LaneHello;
 use roomcast_registry::State as Life;
 use roomcast_runtime::{Config, Tracing};
@@ -35,7 +36,7 @@ use crate::{
     },
     ledger::Ledger,
     metrics::Metrics,
-    ports::{Hub, OpenedSession, SessionKey, Shards, ToShard},
+    ports::{Arrival, Hub, OpenedSession, SessionKey, Shards, ToShard},
 };
 
 /// Who this node is, as others see it.
@@ -272,6 +273,17 @@ impl Hub for Handle {
 
     fn leave(&self, session: SessionKey, request: Option<u64>, room: RoomId) {
         self.0.operate(session, room, Operation::Leave { request });
+    }
+
+    fn received(&self, arrival: Arrival) {
+        let Arrival { message_id, session_id, traceparent, written_at, received_at } = arrival;
+        let mut span = self.0.tracing.start_at("receive", SpanKind::Consumer, &traceparent, Some(written_at));
+        if span.is_recording() {
+            span.set("pubsub.node_id", self.0.identity.node_id.to_string());
+            span.set("pubsub.message_id", message_id.to_string());
+            span.set("pubsub.session_id", session_id.to_string());
+        }
+        span.end_at(received_at);
     }
 
     fn closed(&self, session: SessionKey) {

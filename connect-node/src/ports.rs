@@ -5,7 +5,7 @@
 //! never waits); the hub answers through the shard's bounded mailbox ([`ToShard`], sent with `.await`, never while a
 //! lock is held).
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use roomcast_proto::pubsub::InspectReply;
@@ -61,8 +61,26 @@ pub trait Hub: Send + Sync + 'static {
     /// A session left a room by its own wish; the shard has taken it out already. Answered by [`ToShard::Left`].
     fn leave(&self, session: SessionKey, request: Option<u64>, room: RoomId);
 
+    /// A session reports when a message of a trace came.
+    fn received(&self, arrival: Arrival);
+
     /// A session ended; the shard has taken it out of everything. No answer. The last call for this key.
     fn closed(&self, session: SessionKey);
+}
+
+/// When a message of a trace came to its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// Which message.
+    pub message_id: MessageId,
+    /// Which session got it.
+    pub session_id: SessionId,
+    /// Names this node's span of the message.
+    pub traceparent: Arc<str>,
+    /// When the kernel took its last byte.
+    pub written_at: SystemTime,
+    /// As the client says, on this node's clock: not before it was written, not after now.
+    pub received_at: SystemTime,
 }
 
 /// Commands to a shard. Those for a session that is gone are dropped by the shard.
@@ -225,6 +243,15 @@ pub struct Traits {
     pub key: Option<Arc<str>>,
     /// Clients acknowledge it.
     pub wants_ack: bool,
+    /// Of a trace: names this node's span of it.
+    pub trace: Option<Arc<str>>,
+}
+
+impl Traits {
+    /// Whether it matters later which sessions it was written to.
+    pub fn is_noted(&self) -> bool {
+        self.wants_ack || self.trace.is_some()
+    }
 }
 
 /// Whom a delivery reaches.

@@ -27,6 +27,7 @@ mod session;
 mod state;
 mod thread;
 mod timers;
+mod traced;
 mod unacked;
 pub(crate) mod upgrade;
 mod walk;

@@ -45,7 +45,8 @@ pub(super) struct Batch {
     entries: Vec<(Rc<Entry>, Instant)>,
     /// Some targets do not get some of them: excluded, or expired before the walk.
     has_exceptions: bool,
-    wants_acks: bool,
+    /// Some are to be acknowledged or belong to a trace: sessions note that they were written.
+    is_noted: bool,
     counts: Vec<Counts>,
     /// Targets that got every message written at once: part of each message's counts at the end.
     all_written: u64,
@@ -67,10 +68,10 @@ impl Walk {
         let counts = vec![Counts::default(); messages.len()];
         let is_exceptional = |entry: &Entry| entry.exclude.is_some() || entry.is_expired(now);
         let has_exceptions = messages.iter().any(|message| is_exceptional(&message.entry));
-        let wants_acks = messages.iter().any(|message| message.entry.traits.wants_ack);
+        let is_noted = messages.iter().any(|message| message.entry.traits.is_noted());
         let (frames, entries) =
             messages.into_iter().map(|message| (message.frame, (message.entry, message.came))).unzip();
-        let batch = Batch { frames, entries, has_exceptions, wants_acks, counts, all_written: 0 };
+        let batch = Batch { frames, entries, has_exceptions, is_noted, counts, all_written: 0 };
         Self { batch, next: 0, began: Instant::now(), number }
     }
 }
@@ -106,8 +107,8 @@ pub(super) fn deliver(
         return deliver_some(session, slot, batch, frames, flow);
     }
     let sent = session.send(frames, slices, slot, flow);
-    if batch.wants_acks {
-        session.expect_acks(&frames[..sent.written]);
+    if batch.is_noted {
+        session.note_written(&frames[..sent.written]);
     }
     if sent.written == frames.len() {
         batch.all_written += 1;
@@ -145,8 +146,8 @@ fn deliver_some(
     }
     let slices: Vec<_> = frames.iter().map(|frame| IoSlice::new(&frame.bytes)).collect();
     let sent = session.send(&frames, &slices, slot, flow);
-    if batch.wants_acks {
-        session.expect_acks(&frames[..sent.written]);
+    if batch.is_noted {
+        session.note_written(&frames[..sent.written]);
     }
     for (order, index) in wanted.into_iter().enumerate() {
         let outcome = sent.outcome(order);

@@ -1,5 +1,7 @@
 //! What clients say: reading the socket, and acting on each frame.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use roomcast_types::{Code, Fault, MessageId, RoomId};
 use tokio_tungstenite::tungstenite::Message;
@@ -10,7 +12,7 @@ use super::{
     websocket::Broken,
 };
 use crate::{
-    ports::{CloseCode, LeftReason, SessionKey},
+    ports::{Arrival, CloseCode, LeftReason, SessionKey},
     tally::TargetOutcome,
     wire::{self, BadFrame, ClientFrame},
 };
@@ -119,6 +121,10 @@ impl Shard {
                 counts.ack.increment(1);
                 self.acked(key, &message_ids);
             }
+            Ok(ClientFrame::Received { items }) => {
+                counts.received.increment(1);
+                self.received(key, &items);
+            }
             Ok(ClientFrame::Ping { id }) => {
                 counts.ping.increment(1);
                 self.send(key, wire::pong_frame(id));
@@ -147,6 +153,29 @@ impl Shard {
         }
         self.metrics.acks.counted.increment(counted);
         self.metrics.acks.unknown.increment(message_ids.len() as u64 - counted);
+    }
+
+    /// Hands on what was written to this session a short while ago, belongs to a trace and was not reported before. The
+    /// first such frame says that the session reports at all.
+    fn received(&mut self, key: SessionKey, items: &[(Option<MessageId>, u64)]) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (traced, session_id) = (session.traced.get_or_insert_default(), session.session_id);
+        let now = SystemTime::now();
+        let mut counted = 0;
+        for (message_id, at_ms) in items {
+            let Some(written) = message_id.and_then(|id| traced.take(id, now)) else { continue };
+            let said = SystemTime::UNIX_EPOCH + Duration::from_millis(*at_ms);
+            counted += 1;
+            self.hub.received(Arrival {
+                message_id: written.message_id,
+                session_id,
+                traceparent: written.traceparent,
+                written_at: written.at,
+                received_at: said.min(now).max(written.at),
+            });
+        }
+        self.metrics.arrivals.counted.increment(counted);
+        self.metrics.arrivals.unknown.increment(items.len() as u64 - counted);
     }
 
     fn bad_frame(&mut self, key: SessionKey, bad: &BadFrame) {

@@ -16,7 +16,8 @@ pub struct ShardMetrics {
     pub(crate) refused: Refused,
     pub(super) closes: Closes,
     pub(super) frames_in: FramesIn,
-    pub(super) acks: Acks,
+    pub(super) acks: Results,
+    pub(super) arrivals: Results,
     pub(super) deliveries: Deliveries,
     pub(super) dropped: Drops,
     pub(super) bytes_written: Counter,
@@ -62,17 +63,18 @@ pub(super) struct FramesIn {
     pub(super) join: Counter,
     pub(super) leave: Counter,
     pub(super) ack: Counter,
+    pub(super) received: Counter,
     pub(super) ping: Counter,
     pub(super) publish: Counter,
     pub(super) bad: Counter,
     pub(super) limited: Counter,
 }
 
-/// Message ids in acknowledgements.
+/// Message ids that clients acknowledged, or reported as received.
 #[derive(Clone)]
-pub(super) struct Acks {
+pub(super) struct Results {
     pub(super) counted: Counter,
-    /// Never sent to the session, acknowledged before, or too long ago.
+    /// Never sent to the session, named before, or too long ago.
     pub(super) unknown: Counter,
 }
 
@@ -158,14 +160,19 @@ impl ShardMetrics {
                 join: frames("join"),
                 leave: frames("leave"),
                 ack: frames("ack"),
+                received: frames("received"),
                 ping: frames("ping"),
                 publish: frames("publish"),
                 bad: frames("bad"),
                 limited: frames("limited"),
             },
-            acks: Acks {
+            acks: Results {
                 counted: counter!("pubsub_node_acks_total", "result" => "counted"),
                 unknown: counter!("pubsub_node_acks_total", "result" => "unknown"),
+            },
+            arrivals: Results {
+                counted: counter!("pubsub_node_arrivals_total", "result" => "counted"),
+                unknown: counter!("pubsub_node_arrivals_total", "result" => "unknown"),
             },
             deliveries: Deliveries {
                 written: deliveries("written"),
@@ -201,6 +208,10 @@ fn describe() {
     describe_counter!(
         "pubsub_node_acks_total",
         "Message ids that clients acknowledged, by whether they counted"
+    );
+    describe_counter!(
+        "pubsub_node_arrivals_total",
+        "Messages of traces that clients reported as received, by whether they counted"
     );
     describe_counter!("pubsub_node_deliveries_total", "Targets of pushes, by outcome of the first try");
     describe_counter!(

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice},
     rc::Rc,
+    time::SystemTime,
 };
 
 use roomcast_types::Class;
@@ -12,6 +13,8 @@ use super::{
     flow::Flow,
     out::{Flushed, Frame},
     session::Session,
+    traced::Traced,
+    unacked::Unacked,
 };
 use crate::tally::TargetOutcome;
 
@@ -174,12 +177,10 @@ impl Session {
         }
     }
 
-    /// These frames were written: those that are to be acknowledged are remembered.
-    pub(super) fn expect_acks(&mut self, frames: &[Rc<Frame>]) {
+    /// These frames were written: those that are to be acknowledged or reported are remembered.
+    pub(super) fn note_written(&mut self, frames: &[Rc<Frame>]) {
         for entry in frames.iter().filter_map(|frame| frame.entry.as_ref()) {
-            if entry.traits.wants_ack {
-                self.unacked.add(entry.clone());
-            }
+            note(entry, &mut self.unacked, &mut self.traced);
         }
     }
 
@@ -190,7 +191,7 @@ impl Session {
         }
         self.drop_expired(flow);
         let before = self.out.bytes();
-        let Self { stream, out, unacked, session_id, .. } = self;
+        let Self { stream, out, unacked, traced, session_id, .. } = self;
         let (writes, news) = (&mut flow.writes, &mut flow.news);
         let (taken, flushed) = out.flush(
             |slices| {
@@ -201,9 +202,7 @@ impl Session {
             |frame| {
                 let Some(entry) = &frame.entry else { return };
                 entry.settle(TargetOutcome::Written, *session_id, news);
-                if entry.traits.wants_ack {
-                    unacked.add(entry.clone());
-                }
+                note(entry, unacked, traced);
             },
         );
         flow.bytes_written += taken as u64;
@@ -230,5 +229,15 @@ impl Session {
         flow.requeued(self.out.bytes(), 0);
         let dropped = self.out.drop_all();
         self.settle(dropped, outcome, flow);
+    }
+}
+
+/// A message was written to a session with these memories.
+fn note(entry: &Rc<Entry>, unacked: &mut Unacked, traced: &mut Option<Box<Traced>>) {
+    if entry.traits.wants_ack {
+        unacked.add(entry.clone());
+    }
+    if let (Some(traced), Some(trace)) = (traced, &entry.traits.trace) {
+        traced.add(entry.message_id(), trace.clone(), SystemTime::now());
     }
 }

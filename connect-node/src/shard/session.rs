@@ -15,6 +15,7 @@ use super::{
     limits::FrameMeter,
     out::Out,
     timers::{Millis, NEVER, millis},
+    traced::Traced,
     unacked::Unacked,
     websocket::{Broken, WebSocket},
 };
@@ -94,6 +95,8 @@ pub(super) struct Session {
     pub(super) client_id: ClientId,
     pub(super) seats: Vec<Seat>,
     pub(super) unacked: Unacked,
+    /// Once it reports arrivals.
+    pub(super) traced: Option<Box<Traced>>,
     pub(super) meter: FrameMeter,
     /// When to ping next.
     pub(super) ping_due: Millis,
@@ -152,6 +155,7 @@ impl Session {
             client_id: opening.client_id,
             seats: Vec::new(),
             unacked: Unacked::default(),
+            traced: None,
             meter: FrameMeter::default(),
             ping_due: flow.now + millis(flow.config.ping_interval),
             pong_due: NEVER,

@@ -355,8 +355,8 @@ impl Shard {
             let slice = IoSlice::new(&frame.bytes);
             let sent = session.send(std::slice::from_ref(frame), &[slice], key.slot, &mut self.flow);
             let outcome = sent.outcome(0);
-            if outcome == TargetOutcome::Written && walk.message.entry.traits.wants_ack {
-                session.expect_acks(std::slice::from_ref(frame));
+            if outcome == TargetOutcome::Written && walk.message.entry.traits.is_noted() {
+                session.note_written(std::slice::from_ref(frame));
             }
             end = sent.end;
             outcome

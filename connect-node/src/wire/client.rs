@@ -6,6 +6,8 @@ use serde_json::Value;
 
 /// Message ids that one `ack` may name.
 pub const MESSAGE_IDS_MAX: usize = 256;
+/// Arrivals that one `received` may report.
+pub const ITEMS_MAX: usize = 64;
 /// Longest message id, in bytes; ours have 26.
 const MESSAGE_ID_BYTES_MAX: usize = 64;
 /// Longest epoch of a position, in bytes.
@@ -37,6 +39,11 @@ pub enum ClientFrame {
         /// Which; `None` for what is no id of ours.
         message_ids: Vec<Option<MessageId>>,
     },
+    /// When messages of traces came. Without items: such reports will come.
+    Received {
+        /// Which, and when on the node's clock, milliseconds since 1970; no message for what is no id of ours.
+        items: Vec<(Option<MessageId>, u64)>,
+    },
     /// Is anyone there?
     Ping {
         /// The frame's id.
@@ -58,7 +65,7 @@ impl ClientFrame {
             Self::Join { id, .. } | Self::Leave { id, .. } | Self::Ping { id } | Self::Publish { id, .. } => {
                 *id
             }
-            Self::Ack { .. } => None,
+            Self::Ack { .. } | Self::Received { .. } => None,
         }
     }
 }
@@ -93,6 +100,7 @@ struct Fields {
     room_id: Option<Value>,
     since: Option<Value>,
     message_ids: Option<Value>,
+    items: Option<Value>,
 }
 
 /// Reads one text frame.
@@ -124,9 +132,15 @@ pub fn parse(text: &str) -> Result<ClientFrame, BadFrame> {
         "ack" => message_ids(fields.message_ids.as_ref())
             .map(|message_ids| ClientFrame::Ack { message_ids })
             .map_err(field),
+        "received" => {
+            items(fields.items.as_ref()).map(|items| ClientFrame::Received { items }).map_err(field)
+        }
         "ping" => Ok(ClientFrame::Ping { id }),
         "publish" => Ok(ClientFrame::Publish { id, room: room(fields.room_id.as_ref()).ok() }),
-        _ => Err(BadFrame::malformed(id, "type is unknown; it takes join, leave, ack, ping or publish")),
+        _ => Err(BadFrame::malformed(
+            id,
+            "type is unknown; it takes join, leave, ack, received, ping or publish",
+        )),
     }
 }
 
@@ -165,15 +179,36 @@ fn message_ids(value: Option<&Value>) -> Result<Vec<Option<MessageId>>, Fault> {
             ids.len()
         )));
     }
-    let read = |(index, id): (usize, &Value)| {
-        let id = id.as_str().filter(|id| (1..=MESSAGE_ID_BYTES_MAX).contains(&id.len()));
-        id.map(MessageId::parse).ok_or_else(|| {
-            Fault::bad_request(format!(
-                "message_ids[{index}] is not a string of 1 to {MESSAGE_ID_BYTES_MAX} bytes"
-            ))
-        })
-    };
+    let read = |(index, id): (usize, &Value)| message_id(|| format!("message_ids[{index}]"), Some(id));
     ids.iter().enumerate().map(read).collect()
+}
+
+fn message_id(field: impl Fn() -> String, value: Option<&Value>) -> Result<Option<MessageId>, Fault> {
+    let id = value.and_then(Value::as_str).filter(|id| (1..=MESSAGE_ID_BYTES_MAX).contains(&id.len()));
+    id.map(MessageId::parse).ok_or_else(|| {
+        Fault::bad_request(format!("{} is not a string of 1 to {MESSAGE_ID_BYTES_MAX} bytes", field()))
+    })
+}
+
+fn items(value: Option<&Value>) -> Result<Vec<(Option<MessageId>, u64)>, Fault> {
+    let Some(Value::Array(items)) = value else {
+        return Err(Fault::bad_request("items is not a list"));
+    };
+    if items.len() > ITEMS_MAX {
+        return Err(Fault::bad_request(format!(
+            "items has {} entries; at most {ITEMS_MAX} are allowed",
+            items.len()
+        )));
+    }
+    let read = |(index, item): (usize, &Value)| {
+        let id = message_id(|| format!("items[{index}].message_id"), item.get("message_id"))?;
+        let at = item.get("at_ms").and_then(Value::as_u64).filter(|at| *at < INTEGER_END);
+        let at = at.ok_or_else(|| {
+            Fault::bad_request(format!("items[{index}].at_ms is not an integer from 0 to below 2^53"))
+        })?;
+        Ok((id, at))
+    };
+    items.iter().enumerate().map(read).collect()
 }
 
 #[cfg(test)]
@@ -203,6 +238,11 @@ mod tests {
         let known = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
         let acked = parse(&format!(r#"{{"type":"ack","message_ids":["a","{known}"]}}"#));
         assert_eq!(acked, Ok(ClientFrame::Ack { message_ids: vec![None, MessageId::parse(known)] }));
+        let received =
+            format!(r#"{{"type":"received","items":[{{"message_id":"{known}","at_ms":7,"x":1}}]}}"#);
+        let items = vec![(MessageId::parse(known), 7)];
+        assert_eq!(parse(&received), Ok(ClientFrame::Received { items }));
+        assert_eq!(parse(r#"{"type":"received","items":[]}"#), Ok(ClientFrame::Received { items: vec![] }));
         assert_eq!(parse(r#"{"type":"ping","id":3}"#), Ok(ClientFrame::Ping { id: Some(3) }));
         assert_eq!(
             parse(r#"{"type":"publish","id":4,"content":{}}"#),
@@ -233,6 +273,10 @@ mod tests {
             (r#"{"type":"join","id":1,"room_id":"r","since":7}"#, Some(1), "since.epoch"),
             (r#"{"type":"ack","id":1}"#, Some(1), "message_ids is not a list"),
             (r#"{"type":"ack","id":1,"message_ids":["a",7]}"#, Some(1), "message_ids[1]"),
+            (r#"{"type":"received","id":1}"#, Some(1), "items is not a list"),
+            (r#"{"type":"received","items":[7]}"#, None, "items[0].message_id is not a string of 1 to 64"),
+            (r#"{"type":"received","items":[{"message_id":"a"}]}"#, None, "items[0].at_ms is not an integer"),
+            (r#"{"type":"received","items":[{"message_id":"a","at_ms":-1}]}"#, None, "items[0].at_ms"),
         ] {
             let (found, message, is_malformed) = bad(text);
             assert!(message.contains(words), "{text}: {message}");
@@ -240,6 +284,8 @@ mod tests {
         }
         let many = format!(r#"{{"type":"ack","message_ids":[{}"a"]}}"#, r#""a","#.repeat(256));
         assert!(bad(&many).1.contains("257 entries; at most 256"));
+        let many = format!(r#"{{"type":"received","items":[{}7]}}"#, "7,".repeat(64));
+        assert!(bad(&many).1.contains("items has 65 entries; at most 64"));
     }
 
     proptest::proptest! {

@@ -12,8 +12,8 @@ use connect_node::{
     acceptor::Acceptor,
     load::Load,
     ports::{
-        CloseCode, Delivery, DeliveryTarget, Hub, LeftReason, OpenedSession, SessionKey, Shards, ToShard,
-        Traits,
+        Arrival, CloseCode, Delivery, DeliveryTarget, Hub, LeftReason, OpenedSession, SessionKey, Shards,
+        ToShard, Traits,
     },
     shard::{Config, ShardHandle, ShardMetrics, spawn},
     tally::{Counts, Tally},
@@ -55,6 +55,7 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
 pub struct Told {
     pub opened: Vec<OpenedSession>,
     pub closed: Vec<SessionKey>,
+    pub arrivals: Vec<Arrival>,
     pub joins: Vec<(SessionKey, Option<u64>, RoomId)>,
     pub leaves: Vec<(SessionKey, Option<u64>, RoomId)>,
 }
@@ -146,6 +147,10 @@ impl Hub for FakeHub {
     fn leave(&self, session: SessionKey, request: Option<u64>, room: RoomId) {
         self.tell(|told| told.leaves.push((session, request, room.clone())));
         self.answer(session.shard, ToShard::Left { session, request, room, reason: LeftReason::Left });
+    }
+
+    fn received(&self, arrival: Arrival) {
+        self.tell(|told| told.arrivals.push(arrival));
     }
 
     fn closed(&self, session: SessionKey) {
@@ -300,7 +305,7 @@ async fn answer(mut answers: mpsc::Receiver<(u16, ToShard)>, shards: Shards) {
 }
 
 /// The counts that the tally tells first.
-fn tally(shards: u32) -> (Arc<Tally>, oneshot::Receiver<Counts>) {
+pub fn tally(shards: u32) -> (Arc<Tally>, oneshot::Receiver<Counts>) {
     let (done, counts) = oneshot::channel();
     let mut done = Some(done);
     let tell = move |counts: &Counts, _| {
@@ -309,15 +314,15 @@ fn tally(shards: u32) -> (Arc<Tally>, oneshot::Receiver<Counts>) {
     (Tally::new(MessageId::new(1, Incarnation::random(), 1), shards, tell), counts)
 }
 
-fn ordered(message_id: MessageId) -> Traits {
-    Traits { message_id, class: Class::Ordered, expires_at: None, key: None, wants_ack: false }
+pub fn ordered(message_id: MessageId) -> Traits {
+    Traits { message_id, class: Class::Ordered, expires_at: None, key: None, wants_ack: false, trace: None }
 }
 
 pub async fn counts(counts: oneshot::Receiver<Counts>) -> Counts {
     within("the tally", counts).await.expect("every delivery is reported")
 }
 
-fn frame(target: Target, data: &str) -> Bytes {
+pub fn frame(target: Target, data: &str) -> Bytes {
     wire::push_frame(&Deliver {
         message_id: "01M".into(),
         target: Some(target),

@@ -13,6 +13,7 @@ mod limits;
 mod liveness;
 mod message;
 mod pushes;
+mod received;
 mod rooms;
 mod slow;
 mod welcome;

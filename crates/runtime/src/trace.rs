@@ -5,17 +5,20 @@ use std::time::SystemTime;
 use opentelemetry::{
     Context, KeyValue,
     trace::{
-        Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
-        TraceState, Tracer, TracerProvider,
+        Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags,
+        TraceId, TraceState, Tracer, TracerProvider,
     },
 };
 use opentelemetry_otlp::{Protocol, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
-    trace::{Sampler, SdkTracer, SdkTracerProvider},
+    trace::{Sampler, SamplingDecision, SamplingResult, SdkTracer, SdkTracerProvider, ShouldSample},
 };
 
 use crate::config::{self, OtlpProtocol};
+
+/// A span with this attribute is kept, whatever its parent and the ratio say. The name is OpenTracing's.
+const KEPT: &str = "sampling.priority";
 
 /// Makes spans, or nothing at all when no receiver is configured.
 #[derive(Clone, Default)]
@@ -46,7 +49,9 @@ impl Tracing {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample_ratio))))
+            .with_sampler(KeepOr(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
+                config.sample_ratio,
+            )))))
             .with_resource(resource)
             .build();
         let tracer = provider.tracer("roomcast");
@@ -61,12 +66,34 @@ impl Tracing {
 
     /// As [`Tracing::start`], with the time it began.
     pub fn start_at(&self, name: &'static str, kind: SpanKind, parent: &str, at: Option<SystemTime>) -> Span {
+        self.build(name, kind, parent, at, Vec::new())
+    }
+
+    /// Starts a span of a trace that is exported though it was not sampled, with the time it began. It joins the trace
+    /// of `parent`, also where that is not sampled.
+    pub fn start_kept(&self, name: &'static str, kind: SpanKind, parent: &str, at: SystemTime) -> Span {
+        self.build(name, kind, parent, Some(at), vec![KeyValue::new(KEPT, 1)])
+    }
+
+    /// Whether spans are exported at all.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn build(
+        &self,
+        name: &'static str,
+        kind: SpanKind,
+        parent: &str,
+        at: Option<SystemTime>,
+        attributes: Vec<KeyValue>,
+    ) -> Span {
         let remote = parse(parent);
         let Some(exporting) = &self.0 else {
             let passed_on = remote.filter(SpanContext::is_sampled).map(|_| parent.to_owned());
             return Span { own: None, passed_on };
         };
-        let mut builder = SpanBuilder::from_name(name).with_kind(kind);
+        let mut builder = SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes);
         if let Some(at) = at {
             builder = builder.with_start_time(at);
         }
@@ -85,6 +112,28 @@ impl Tracing {
         {
             tracing::warn!(%error, "some traces were not sent");
         }
+    }
+}
+
+/// Keeps what is marked as [`KEPT`], and leaves the rest to another sampler.
+#[derive(Debug, Clone)]
+struct KeepOr(Sampler);
+
+impl ShouldSample for KeepOr {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace_id: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let mut result = self.0.should_sample(parent, trace_id, name, kind, attributes, links);
+        if attributes.iter().any(|attribute| attribute.key.as_str() == KEPT) {
+            result.decision = SamplingDecision::RecordAndSample;
+        }
+        result
     }
 }
 
@@ -128,9 +177,16 @@ impl Span {
     }
 
     /// Adds an attribute; ids and counts only, never payloads.
-    pub fn set(&mut self, key: &'static str, value: impl Into<opentelemetry::Value>) {
+    pub fn set(&mut self, key: impl Into<opentelemetry::Key>, value: impl Into<opentelemetry::Value>) {
         if let Some(own) = &mut self.own {
             own.set_attribute(KeyValue::new(key, value.into()));
+        }
+    }
+
+    /// Ends the span at this time instead of now.
+    pub fn end_at(mut self, at: SystemTime) {
+        if let Some(own) = &mut self.own {
+            own.end_with_timestamp(at);
         }
     }
 
