@@ -1,6 +1,7 @@
 //! One push from request to receipt: who is addressed, what goes on which lane, and what came of it.
 
 mod absent;
+mod kept;
 mod plan;
 mod receipt;
 mod receipts;
@@ -22,12 +23,13 @@ use roomcast_proto::pubsub::{
     self, AllTarget, Deliver, DownItem, PushReply, UserTargets, WatchPushReply, WatchPushRequest, content,
     deliver, down_item,
 };
-use roomcast_runtime::{Span, Tracing};
+use roomcast_runtime::Span;
 use roomcast_types::{Fault, Incarnation, Membership, MessageId, RoomCard, RoomId, unix_millis};
 use tokio::time::Instant;
 
 pub use absent::{Absences, absences};
 pub use plan::Absent;
+pub use kept::Traces;
 pub use receipts::Receipts;
 use record::Record;
 pub use record::{Taken, Ticket};
@@ -37,6 +39,7 @@ use crate::{
     cards::{Cards, Standing},
     fleet::Fleet,
     lane::{Context, Parcel, Refusal},
+    push::kept::Ended,
     push::plan::{Leg, Plan},
     routes::RoomShare,
 };
@@ -60,7 +63,7 @@ pub struct Pusher {
     context: Arc<Context>,
     fleet: Arc<Fleet>,
     cards: Arc<Cards>,
-    tracing: Tracing,
+    traces: Traces,
     receipts: Arc<Receipts>,
     absences: Absences,
     wait: Duration,
@@ -85,7 +88,7 @@ impl Pusher {
         context: Arc<Context>,
         fleet: Arc<Fleet>,
         cards: Arc<Cards>,
-        tracing: Tracing,
+        traces: Traces,
         receipts: Arc<Receipts>,
         absences: Absences,
         wait: Duration,
@@ -94,7 +97,7 @@ impl Pusher {
             context,
             fleet,
             cards,
-            tracing,
+            traces,
             receipts,
             absences,
             wait,
@@ -129,13 +132,18 @@ impl Pusher {
         let began = Instant::now();
         self.under_way.fetch_add(1, Ordering::AcqRel);
         let _guard = UnderWay(&self.under_way);
-        let mut span = self.tracing.start("push", SpanKind::Server, &call.traceparent);
+        let mut span = self.traces.tracing.start("push", SpanKind::Server, &call.traceparent);
+        let mut record = None;
         let result = match push {
-            Ok(push) => self.carry_out(push, call.deadline, &mut span).await,
+            Ok(push) => self.carry_out(push, call.deadline, &mut span, &mut record).await,
             Err(fault) => Err(fault),
         };
         if let Err(fault) = &result {
             span.fail(fault.to_string());
+        }
+        if !span.is_recording() {
+            let (parent, record) = (call.traceparent.as_str(), record.as_deref());
+            self.traces.look_at(&Ended { parent, began, record, result: &result });
         }
         self.context.metrics.push(
             kind,
@@ -150,6 +158,7 @@ impl Pusher {
         push: Push,
         deadline: Option<Instant>,
         span: &mut Span,
+        accepted_as: &mut Option<Arc<Record>>,
     ) -> Result<PushReply, Fault> {
         if !self.is_open.load(Ordering::Acquire) {
             let message = "this push-manager is starting or stopping; try again or ask another one";
@@ -178,6 +187,7 @@ impl Pusher {
         describe(span, &message, &plan);
         self.context.ledger.accepted(timestamp_ms);
         self.receipts.add(record.clone());
+        *accepted_as = Some(record.clone());
         let spans = self.send(&message, &plan, &record, span);
         if let (Absent::Asked, Target::Room(room_id)) = (plan.absent, &message.push.target) {
             self.absences.ask(room_id, plan.announced(), &record);
@@ -246,7 +256,7 @@ impl Pusher {
                 (_, is_same_for_all) => {
                     let mut traceparent = traceparent.clone();
                     if span.is_recording() {
-                        let mut own = self.tracing.start("lane", SpanKind::Producer, &traceparent);
+                        let mut own = self.traces.tracing.start("lane", SpanKind::Producer, &traceparent);
                         own.set("node_id", lane.node_id().to_string());
                         traceparent = own.traceparent();
                         spans.push(own);

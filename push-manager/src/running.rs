@@ -24,7 +24,7 @@ use crate::{
     lane::{Bounds, Context},
     ledger::Ledger,
     metrics::Metrics,
-    push::{Pusher, Receipts, absences},
+    push::{Pusher, Receipts, Traces, absences},
     routes::Routes,
     rpc::Rpc,
 };
@@ -109,12 +109,12 @@ impl Starting {
         let controllers = Arc::new(Controllers::new(own.controller_address.clone(), controllers));
         let room = &config.room;
         let cards = Cards::new(controllers.clone(), context.clone(), room.cache_ttl, room.deleted_ttl);
-        let tracing = front.telemetry.tracing().clone();
+        let traces = Traces::new(front.telemetry.tracing().clone(), config.telemetry.slow_push);
         let receipts = Arc::new(Receipts::new(own.receipt_ttl, own.receipt_bytes.as_usize()));
         let cards = Arc::new(cards);
         let (absences, asker) = absences(cards.clone());
         let pusher =
-            Pusher::new(context.clone(), fleet.clone(), cards, tracing, receipts, absences, own.wait);
+            Pusher::new(context.clone(), fleet.clone(), cards, traces, receipts, absences, own.wait);
         let pusher = Arc::new(pusher);
         let managers = Roster::start(registry.clone(), Role::PushManager);
         let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers));

@@ -1,6 +1,7 @@
 //! A receiver of traces that speaks the official OTLP protobuf, over gRPC.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -10,7 +11,8 @@ use opentelemetry_proto::tonic::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
-    common::v1::any_value::Value,
+    common::v1::{KeyValue, any_value::Value},
+    trace::v1::status::StatusCode,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -30,6 +32,14 @@ pub struct ReceivedSpan {
     pub span_id: String,
     /// Hexadecimal; empty for a root.
     pub parent_id: String,
+    /// Nanoseconds since 1970.
+    pub start: u64,
+    /// Nanoseconds since 1970.
+    pub end: u64,
+    /// Whether it says that something failed.
+    pub is_failed: bool,
+    /// Strings, and numbers as text.
+    pub attributes: HashMap<String, String>,
 }
 
 /// A running receiver; ends when dropped.
@@ -91,11 +101,25 @@ impl TraceService for Collect {
                     trace_id: hex(&span.trace_id),
                     span_id: hex(&span.span_id),
                     parent_id: hex(&span.parent_span_id),
+                    start: span.start_time_unix_nano,
+                    end: span.end_time_unix_nano,
+                    is_failed: span.status.is_some_and(|status| status.code() == StatusCode::Error),
+                    attributes: span.attributes.into_iter().map(text).collect(),
                 });
             }
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
+}
+
+fn text(attribute: KeyValue) -> (String, String) {
+    let text = match attribute.value.and_then(|value| value.value) {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(claim)) => claim.to_string(),
+        _ => String::new(),
+    };
+    (attribute.key, text)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -18,6 +18,8 @@ pub struct Heard {
     pub outcome: Option<Outcome>,
     /// It died, or its lane gave the message up: what was pending is NODE_LOST.
     pub is_lost: bool,
+    /// When the first of the two was known.
+    pub at: Option<Instant>,
 }
 
 /// One node that was addressed.
@@ -227,6 +229,7 @@ impl Ticket {
             return Taken::Late;
         };
         heard.outcome = Some(outcome);
+        heard.at.get_or_insert_with(Instant::now);
         drop(state);
         record.changes.send_modify(|changes| *changes += 1);
         Taken::InTime
@@ -237,6 +240,7 @@ impl Ticket {
         let Some(record) = self.record.upgrade() else { return };
         if let Some(heard) = record.lock().heard.get_mut(self.slot) {
             heard.is_lost = true;
+            heard.at.get_or_insert_with(Instant::now);
         }
         record.changes.send_modify(|changes| *changes += 1);
     }

@@ -157,6 +157,8 @@ pub struct Telemetry {
     pub otlp_endpoint: String,
     pub otlp_protocol: OtlpProtocol,
     pub sample_ratio: f64,
+    #[serde(with = "duration")]
+    pub slow_push: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

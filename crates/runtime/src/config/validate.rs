@@ -133,6 +133,7 @@ impl Config {
         if !(0.0..=1.0).contains(&self.telemetry.sample_ratio) {
             problems.push("telemetry.sample_ratio: it takes 0.0 to 1.0".to_owned());
         }
+        no_shorter(problems, "telemetry.slow_push", self.telemetry.slow_push, Duration::from_millis(1));
         let endpoint = &self.telemetry.otlp_endpoint;
         if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             problems.push(format!(

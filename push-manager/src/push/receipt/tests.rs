@@ -59,11 +59,11 @@ fn session(user: u32, kind: Kind) -> SessionOutcome {
 }
 
 fn tried(outcome: Outcome) -> Heard {
-    Heard { outcome: Some(outcome), is_lost: false }
+    Heard { outcome: Some(outcome), ..Heard::default() }
 }
 
 fn lost() -> Heard {
-    Heard { outcome: None, is_lost: true }
+    Heard { is_lost: true, ..Heard::default() }
 }
 
 fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
@@ -77,7 +77,7 @@ fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
 fn what_a_dead_node_left_pending_is_lost_and_the_rest_stands() {
     let plan = plan(vec![leg(0, &[(0, 3)])]);
     let outcome = Outcome { written: 2, pending: 1, ..Outcome::default() };
-    let heard = Heard { outcome: Some(outcome), is_lost: true };
+    let heard = Heard { outcome: Some(outcome), is_lost: true, at: None };
     let receipt = receipt(&plan, vec![heard], users(&["ann"]));
     assert_eq!((receipt.pending, receipt.complete), (0, true));
     assert_eq!((receipt.outcomes["WRITTEN"], receipt.outcomes["NODE_LOST"]), (2, 1));
@@ -138,7 +138,11 @@ fn heard() -> impl Strategy<Value = Heard> {
                 ..Outcome::default()
             }
         });
-    (prop::option::of(tried), any::<bool>()).prop_map(|(outcome, is_lost)| Heard { outcome, is_lost })
+    (prop::option::of(tried), any::<bool>()).prop_map(|(outcome, is_lost)| Heard {
+        outcome,
+        is_lost,
+        at: None,
+    })
 }
 
 proptest! {
