@@ -4,7 +4,7 @@ use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use fantoccini::{Client, Locator};
-use roomcast_testkit::{Cluster, browser::Driver, eventually};
+use roomcast_testkit::{Cluster, browser::Driver, eventually, otlp::Receiver, outcome};
 use serde_json::json;
 
 fn biz_client(push_manager: &str, arguments: &[&str]) -> Output {
@@ -94,6 +94,55 @@ async fn three_users_in_browsers_receive_and_one_comes_back_on_another_node() ->
     }
     driver.stop().await;
     cluster.finish().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_acknowledged_on_receipt_or_by_its_button_and_shows_age_and_trace() -> Result<()> {
+    let traces = Receiver::start().await;
+    let endpoint = format!("telemetry.otlp_endpoint={}", traces.endpoint());
+    let cluster = Cluster::builder().nodes(1).set(&endpoint).start().await;
+    let driver = Driver::start().await?;
+    let page = driver.window().await?;
+    let address = cluster.node(0).http_address();
+    page.goto(&format!("http://{address}/?connect=1&user=user-001&room=room-001")).await?;
+    connected_to(&page, &["connect-node-1"]).await;
+    let api = cluster.api(0);
+    let options = json!({"ack": true, "wait": "ACKED", "wait_ms": 20_000});
+    let push = async || {
+        let body = json!({"content": {"data": "confirm"}, "options": options});
+        let (_, reply) = api.post("/v1/push/room/room-001", body).await;
+        outcome(&reply, "ACKED")
+    };
+    ensure!(push().await == 1, "on receipt");
+
+    page.find(Locator::Id("by-hand")).await?.click().await?;
+    let press = async {
+        let button = eventually("the button is there", async || {
+            page.find(Locator::Css(".message .ack button")).await.ok()
+        })
+        .await;
+        button.click().await
+    };
+    let (acknowledged, pressed) = tokio::join!(push(), press);
+    pressed?;
+    ensure!(acknowledged == 1, "by hand");
+    eventually("both say that they are acknowledged", async || {
+        let sent = page.find_all(Locator::Css(".message .ack[data-state='sent']")).await.ok()?;
+        (sent.len() == 2).then_some(())
+    })
+    .await;
+    let shown = page.find(Locator::Css(".message .delay")).await?.text().await?;
+    ensure!(shown.starts_with('+'), "an age by the node's clock: {shown}");
+    let title = page.find(Locator::Css(".message .trace")).await?.attr("title").await?.unwrap_or_default();
+    page.close().await?;
+    driver.stop().await;
+    cluster.finish().await;
+    eventually("the page's report is the end of the trace that it shows", async || {
+        let spans = traces.spans();
+        spans.iter().any(|span| span.name == "receive" && title.contains(&span.trace_id)).then_some(())
+    })
+    .await;
     Ok(())
 }
 

@@ -28,8 +28,8 @@ use roomcast_types::{Fault, Incarnation, Membership, MessageId, RoomCard, RoomId
 use tokio::time::Instant;
 
 pub use absent::{Absences, absences};
-pub use plan::Absent;
 pub use kept::Traces;
+pub use plan::Absent;
 pub use receipts::Receipts;
 use record::Record;
 pub use record::{Taken, Ticket};

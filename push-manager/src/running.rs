@@ -113,8 +113,7 @@ impl Starting {
         let receipts = Arc::new(Receipts::new(own.receipt_ttl, own.receipt_bytes.as_usize()));
         let cards = Arc::new(cards);
         let (absences, asker) = absences(cards.clone());
-        let pusher =
-            Pusher::new(context.clone(), fleet.clone(), cards, traces, receipts, absences, own.wait);
+        let pusher = Pusher::new(context.clone(), fleet.clone(), cards, traces, receipts, absences, own.wait);
         let pusher = Arc::new(pusher);
         let managers = Roster::start(registry.clone(), Role::PushManager);
         let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers));

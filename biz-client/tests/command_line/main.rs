@@ -278,7 +278,8 @@ async fn listening_prints_what_arrives_and_stops_after_count() {
 
 #[tokio::test]
 async fn listening_acknowledges_what_wants_it_unless_told_not_to() {
-    let push = json!({"type": "push", "target": "all", "message_id": "01", "content": {"data": "x"}, "ack": true});
+    let push =
+        json!({"type": "push", "target": "all", "message_id": "01", "content": {"data": "x"}, "ack": true});
     for (flags, expected) in
         [(&[][..], vec![json!({"type": "ack", "message_ids": ["01"]})]), (&["--no-ack"], vec![])]
     {
