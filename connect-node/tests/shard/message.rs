@@ -82,6 +82,7 @@ impl Node {
             expires_at: message.ttl.map(|ttl| Instant::now() + ttl),
             key: (message.class == Class::Latest).then(|| Arc::from(key)),
             wants_ack: message.ack,
+            trace: None,
         };
         for shard in 0..shards {
             let (frame, traits, tally) = (frame.clone(), traits.clone(), tally.clone());
