@@ -40,7 +40,7 @@ const REPLY_BYTES_MAX: usize = 16 << 20;
 pub struct Auditor {
     context: Arc<Context>,
     fleet: Arc<Fleet>,
-    managers: Roster,
+    managers: Arc<Roster>,
 }
 
 /// A node's answer beside what we knew before and after it.
@@ -59,7 +59,7 @@ struct Verdict {
 
 impl Auditor {
     /// Finds the other push-managers in `managers`.
-    pub fn new(context: Arc<Context>, fleet: Arc<Fleet>, managers: Roster) -> Self {
+    pub fn new(context: Arc<Context>, fleet: Arc<Fleet>, managers: Arc<Roster>) -> Self {
         Self { context, fleet, managers }
     }
 

@@ -173,8 +173,8 @@ impl Controllers {
     }
 }
 
-/// Whether a controller said this, and not the connection to it.
-fn is_own_word(status: &Status) -> bool {
+/// Whether a server said this, and not the connection to it.
+pub fn is_own_word(status: &Status) -> bool {
     let word = fault(status).code.as_str();
     status.message().starts_with(word)
 }

@@ -17,12 +17,16 @@ use axum::{
 use roomcast_types::{Code, Fault};
 
 use self::reply::refusal;
-use crate::{controllers::Controllers, push::Pusher};
+use crate::{
+    controllers::Controllers,
+    push::{Pusher, Watches},
+};
 
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Api {
     pusher: Arc<Pusher>,
+    watches: Arc<Watches>,
     controllers: Arc<Controllers>,
     push_bytes_max: usize,
     body_bytes_max: usize,
@@ -32,11 +36,12 @@ impl Api {
     /// Bodies of up to `body_bytes_max` bytes, contents of up to `push_bytes_max`.
     pub fn new(
         pusher: Arc<Pusher>,
+        watches: Arc<Watches>,
         controllers: Arc<Controllers>,
         push_bytes_max: usize,
         body_bytes_max: usize,
     ) -> Self {
-        Self { pusher, controllers, push_bytes_max, body_bytes_max }
+        Self { pusher, watches, controllers, push_bytes_max, body_bytes_max }
     }
 }
 
@@ -47,6 +52,7 @@ pub fn add(grpc: Router, api: Api) -> Router {
         .route("/v1/push/user/{user_id}", post(push::to_user))
         .route("/v1/push/users", post(push::to_users))
         .route("/v1/push/broadcast", post(push::to_all))
+        .route("/v1/push/{message_id}", get(read::receipt))
         .route("/v1/rooms", get(read::rooms))
         .route("/v1/rooms/{room_id}", get(read::room))
         .route("/v1/users", get(read::sessions))
@@ -70,7 +76,11 @@ async fn unknown_path(request: Request) -> Response {
 
 async fn wrong_method(method: Method, request: Request) -> Response {
     let path = request.uri().path();
-    let takes = if path.starts_with("/v1/push/") { "POST" } else { "GET" };
+    let takes = match path.strip_prefix("/v1/push/") {
+        Some("users" | "broadcast") => "POST",
+        Some(target) if target.contains('/') => "POST",
+        _ => "GET",
+    };
     let fault = Fault::bad_request(format!("{path} takes {takes}, not {method}"));
     let mut response = refusal(&fault);
     *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;

@@ -8,6 +8,7 @@
 //! | `lane` | the way to one node: numbers, deadlines, trust, and the task that keeps it |
 //! | `fleet` | a lane for every node |
 //! | `cards`, `controllers` | which rooms exist, and who to ask |
+//! | `peers` | the other push-managers |
 //! | `clock` | monotonic time, and whether this process stood still |
 
 mod audit;
@@ -20,6 +21,7 @@ mod json;
 mod lane;
 mod ledger;
 mod metrics;
+mod peers;
 mod push;
 mod routes;
 mod rpc;

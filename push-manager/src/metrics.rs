@@ -65,6 +65,30 @@ pub struct QueueMetrics {
     pub resends: Counter,
 }
 
+/// The receipts that are kept.
+#[derive(Debug, Clone)]
+pub struct ReceiptMetrics {
+    pub kept: Gauge,
+    pub bytes: Gauge,
+    forgotten: [Counter; 2],
+}
+
+impl ReceiptMetrics {
+    fn new() -> Self {
+        let forgotten = |why: &'static str| counter!("pubsub_push_receipts_forgotten_total", "reason" => why);
+        Self {
+            kept: gauge!("pubsub_push_receipts_kept"),
+            bytes: gauge!("pubsub_push_receipts_kept_bytes"),
+            forgotten: [forgotten("memory"), forgotten("age")],
+        }
+    }
+
+    /// Forgotten for their age, or for the memory that all together take.
+    pub fn forgotten(&self, is_old: bool) -> &Counter {
+        &self.forgotten[usize::from(is_old)]
+    }
+}
+
 /// Metrics of one kind of push.
 #[derive(Debug)]
 struct PushMetrics {
@@ -81,6 +105,7 @@ pub struct Metrics {
     lanes: Vec<Gauge>,
     lookups: [Counter; 3],
     pub queue: QueueMetrics,
+    pub receipts: ReceiptMetrics,
     pub controllers_passed_over: Gauge,
     pub give_ups: Counter,
     pub outcomes_late: Counter,
@@ -110,6 +135,7 @@ impl Metrics {
                 bytes: gauge!("pubsub_push_lane_queue_bytes"),
                 resends: counter!("pubsub_push_lane_resends_total"),
             },
+            receipts: ReceiptMetrics::new(),
             controllers_passed_over: gauge!("pubsub_push_controllers_passed_over"),
             outcomes_late: counter!("pubsub_outcomes_late_total"),
             give_ups: counter!("pubsub_push_lane_give_ups_total"),
@@ -184,6 +210,12 @@ fn describe() {
     describe_counter!(
         "pubsub_outcomes_late_total",
         "Outcomes of nodes that came after their push was given up there, or forgotten."
+    );
+    describe_gauge!("pubsub_push_receipts_kept", "Receipts of recent pushes that can be asked for.");
+    describe_gauge!("pubsub_push_receipts_kept_bytes", "Bytes that those take, roughly.");
+    describe_counter!(
+        "pubsub_push_receipts_forgotten_total",
+        "Receipts that can be asked for no longer, for their age (push_manager.receipt_ttl) or for memory (receipt_bytes)."
     );
     describe_counter!("pubsub_push_lane_give_ups_total", "Messages given up at push_manager.lane_deadline.");
     describe_counter!(

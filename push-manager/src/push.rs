@@ -17,11 +17,9 @@ use std::{
     time::Duration,
 };
 
-use futures_util::Stream;
 use opentelemetry::trace::SpanKind;
 use roomcast_proto::pubsub::{
-    self, AllTarget, Deliver, DownItem, PushReply, UserTargets, WatchPushReply, WatchPushRequest, content,
-    deliver, down_item,
+    self, AllTarget, Deliver, DownItem, PushReply, UserTargets, content, deliver, down_item,
 };
 use roomcast_runtime::Span;
 use roomcast_types::{Fault, Incarnation, Membership, MessageId, RoomCard, RoomId, unix_millis};
@@ -34,6 +32,7 @@ pub use receipts::Receipts;
 use record::Record;
 pub use record::{Taken, Ticket};
 pub use request::{Level, Push, Target};
+pub use watch::Watches;
 
 use crate::{
     cards::{Cards, Standing},
@@ -309,14 +308,6 @@ impl Pusher {
                 tracing::warn!(%node, room = %card.room_id, "a node was not told of a changed room");
             }
         }
-    }
-
-    /// The receipt of a recent push as it grows.
-    pub fn watch(
-        &self,
-        request: &WatchPushRequest,
-    ) -> Result<impl Stream<Item = WatchPushReply> + use<>, Fault> {
-        watch::watch(&self.receipts, request)
     }
 
     /// Sessions in a room, as the nodes last announced them.

@@ -18,21 +18,28 @@ use tonic::{Request, Response, Status, codegen::BoxStream, metadata::MetadataMap
 use crate::{
     audit::Auditor,
     metrics::Kind,
-    push::{Call, Push, Pusher},
+    peers::is_passed_on,
+    push::{Call, Push, Pusher, Watches},
 };
 
 /// The service.
 #[derive(Clone)]
 pub struct Rpc {
     pusher: Arc<Pusher>,
+    watches: Arc<Watches>,
     auditor: Arc<Auditor>,
     push_bytes_max: usize,
 }
 
 impl Rpc {
     /// Serves pushes of up to `push_bytes_max` bytes.
-    pub fn new(pusher: Arc<Pusher>, auditor: Arc<Auditor>, push_bytes_max: usize) -> Self {
-        Self { pusher, auditor, push_bytes_max }
+    pub fn new(
+        pusher: Arc<Pusher>,
+        watches: Arc<Watches>,
+        auditor: Arc<Auditor>,
+        push_bytes_max: usize,
+    ) -> Self {
+        Self { pusher, watches, auditor, push_bytes_max }
     }
 
     async fn push(
@@ -78,8 +85,10 @@ impl PushManagerService for Rpc {
         &self,
         request: Request<WatchPushRequest>,
     ) -> Result<Response<BoxStream<WatchPushReply>>, Status> {
-        let replies = self.pusher.watch(&request.into_inner()).map_err(|fault| status(&fault))?;
-        Ok(Response::new(Box::pin(replies.map(Ok))))
+        let is_passed_on = is_passed_on(request.metadata());
+        let replies = self.watches.watch(request.into_inner(), is_passed_on).await;
+        let replies = replies.map_err(|fault| status(&fault))?;
+        Ok(Response::new(Box::pin(replies.map(|reply| reply.map_err(|fault| status(&fault))))))
     }
 
     async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<AuditReply>, Status> {

@@ -24,7 +24,8 @@ use crate::{
     lane::{Bounds, Context},
     ledger::Ledger,
     metrics::Metrics,
-    push::{Pusher, Receipts, Traces, absences},
+    peers::Peers,
+    push::{Pusher, Receipts, Traces, Watches, absences},
     routes::Routes,
     rpc::Rpc,
 };
@@ -110,17 +111,22 @@ impl Starting {
         let room = &config.room;
         let cards = Cards::new(controllers.clone(), context.clone(), room.cache_ttl, room.deleted_ttl);
         let traces = Traces::new(front.telemetry.tracing().clone(), config.telemetry.slow_push);
-        let receipts = Arc::new(Receipts::new(own.receipt_ttl, own.receipt_bytes.as_usize()));
+        let receipts = context.metrics.receipts.clone();
+        let receipts = Arc::new(Receipts::new(own.receipt_ttl, own.receipt_bytes.as_usize(), receipts));
         let cards = Arc::new(cards);
         let (absences, asker) = absences(cards.clone());
+        let managers = Arc::new(Roster::start(registry.clone(), Role::PushManager));
+        let peers = Peers::new(incarnation, managers.clone());
+        let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers));
+        let watches = Arc::new(Watches::new(receipts.clone(), peers));
+        let sweeping = receipts.clone();
         let pusher = Pusher::new(context.clone(), fleet.clone(), cards, traces, receipts, absences, own.wait);
         let pusher = Arc::new(pusher);
-        let managers = Roster::start(registry.clone(), Role::PushManager);
-        let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers));
-        front.serve(router(&config, &pusher, auditor, &controllers));
+        front.serve(router(&config, &pusher, watches, auditor, &controllers));
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
         tasks.spawn(asker.run());
+        tasks.spawn(async move { sweeping.sweep().await });
         tasks.spawn(async move {
             context.clock.watch().await;
             "the watch over the clock ended".to_owned()
@@ -176,11 +182,12 @@ fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> 
 fn router(
     config: &Config,
     pusher: &Arc<Pusher>,
+    watches: Arc<Watches>,
     auditor: Arc<Auditor>,
     controllers: &Arc<Controllers>,
 ) -> Router {
     let push_bytes_max = config.limits.push_bytes_max.as_usize();
-    let rpc = Rpc::new(pusher.clone(), auditor, push_bytes_max);
+    let rpc = Rpc::new(pusher.clone(), watches.clone(), auditor, push_bytes_max);
     // More than the largest push, so that one too large is answered TOO_LARGE with the limit.
     let service = PushManagerServiceServer::new(rpc)
         .max_decoding_message_size((push_bytes_max + ENVELOPE_BYTES).max(4 << 20));
@@ -188,7 +195,7 @@ fn router(
     let body_bytes_max = config.limits.body_bytes_max.as_usize();
     json::add(
         grpc.into_axum_router(),
-        Api::new(pusher.clone(), controllers.clone(), push_bytes_max, body_bytes_max),
+        Api::new(pusher.clone(), watches, controllers.clone(), push_bytes_max, body_bytes_max),
     )
 }
 

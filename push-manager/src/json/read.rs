@@ -6,10 +6,12 @@ use axum::{
     extract::{Path, Query, State, rejection::PathRejection, rejection::QueryRejection},
     response::IntoResponse,
 };
+use futures_util::StreamExt;
 use roomcast_proto::pubsub::{
     GetRoomInfoRequest, GetUserNodeRequest, ListNodesRequest, ListRoomsRequest, ListSessionsRequest,
+    WatchPushRequest,
 };
-use roomcast_types::{Fault, NodeId, RoomId, UserId};
+use roomcast_types::{Code, Fault, NodeId, RoomId, UserId};
 use serde::Deserialize;
 
 use super::{Api, push::id, reply::Reply};
@@ -107,6 +109,19 @@ pub(super) async fn nodes(State(api): State<Api>) -> impl IntoResponse {
         api.controllers
             .ask(ASK, |mut controller| async move { controller.list_nodes(ListNodesRequest {}).await })
             .await,
+    )
+}
+
+/// The receipt of a push as it is now.
+pub(super) async fn receipt(State(api): State<Api>, message_id: Id) -> impl IntoResponse {
+    Reply(
+        async {
+            let message_id = id("message_id", message_id)?;
+            let request = WatchPushRequest { message_id, until: None, once: true };
+            let mut replies = api.watches.watch(request, false).await?;
+            replies.next().await.unwrap_or_else(|| Err(Fault::new(Code::Internal, "there is no receipt")))
+        }
+        .await,
     )
 }
 

@@ -7,9 +7,13 @@ use std::{
 };
 
 use roomcast_types::{Code, Fault, MessageId};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::record::Record;
+use crate::metrics::ReceiptMetrics;
+
+/// Between two looks for receipts past their time.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Recent pushes by id, and so by age.
 #[derive(Debug)]
@@ -17,6 +21,7 @@ pub struct Receipts {
     kept: Mutex<Kept>,
     ttl: Duration,
     bytes_max: usize,
+    metrics: ReceiptMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +32,8 @@ struct Kept {
 
 impl Receipts {
     /// Keeps each for `ttl`, the oldest for less when all together take more than `bytes_max`.
-    pub fn new(ttl: Duration, bytes_max: usize) -> Self {
-        Self { kept: Mutex::default(), ttl, bytes_max }
+    pub fn new(ttl: Duration, bytes_max: usize, metrics: ReceiptMetrics) -> Self {
+        Self { kept: Mutex::default(), ttl, bytes_max, metrics }
     }
 
     /// How long one is kept at most.
@@ -38,20 +43,35 @@ impl Receipts {
 
     /// Keeps one.
     pub fn add(&self, record: Arc<Record>) {
-        let now = Instant::now();
         let mut kept = self.lock();
         kept.bytes += record.bytes();
         kept.records.insert(record.message_id, record);
-        let is_too_much = |kept: &Kept| kept.bytes > self.bytes_max && kept.records.len() > 1;
+        self.forget(&mut kept);
+    }
+
+    /// Forgets those past their time, also while nothing is pushed.
+    pub async fn sweep(&self) -> String {
+        loop {
+            sleep(SWEEP_EVERY).await;
+            self.forget(&mut self.lock());
+        }
+    }
+
+    fn forget(&self, kept: &mut Kept) {
+        let now = Instant::now();
         while let Some(oldest) = kept.records.first_entry() {
             let is_old = now.saturating_duration_since(oldest.get().accepted) > self.ttl;
-            if !is_old && !is_too_much(&kept) {
+            // The youngest is kept, whatever it takes.
+            if !is_old && (kept.bytes <= self.bytes_max || kept.records.len() == 1) {
                 break;
             }
             if let Some((_, record)) = kept.records.pop_first() {
                 kept.bytes -= record.bytes();
+                self.metrics.forgotten(is_old).increment(1);
             }
         }
+        self.metrics.kept.set(kept.records.len() as f64);
+        self.metrics.bytes.set(kept.bytes as f64);
     }
 
     /// The record of a push; NOT_FOUND says whether it may have been forgotten.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use roomcast_proto::pubsub::Outcome;
+use roomcast_proto::pubsub::{Outcome, SessionOutcome};
 use roomcast_types::{MessageId, NodeId};
 use tokio::{sync::watch, time::Instant};
 
@@ -10,6 +10,9 @@ use super::{
     plan::{Absent, LegUser, Plan},
     request::{Level, Target},
 };
+
+/// What one session in an outcome takes.
+const SESSION_BYTES: usize = size_of::<SessionOutcome>() + 32;
 
 /// What is known of one node.
 #[derive(Debug, Clone, Default)]
@@ -186,19 +189,32 @@ impl Record {
         self.legs.iter().zip(&state.heard).all(is_known)
     }
 
+    /// Whether nothing of it can change any more: a client on a node that died never confirms.
+    pub fn is_final(&self, state: &State) -> bool {
+        let is_said = |outcome: &Outcome| is_final(outcome, self.wants_ack);
+        let mut heard = state.heard.iter();
+        state.absent != Absent::Asked
+            && heard.all(|heard| heard.is_lost || heard.outcome.as_ref().is_some_and(is_said))
+    }
+
     /// Bytes that keeping it takes, roughly.
     pub fn bytes(&self) -> usize {
         let users: usize = self.legs.iter().map(|leg| leg.users.len() * size_of::<LegUser>()).sum();
         let named =
             self.target.users().iter().map(|user| user.as_str().len() + size_of_val(user)).sum::<usize>();
         let leg = size_of::<RecordLeg>() + size_of::<Heard>() + 64;
-        // Each named user is answered for with a session or two.
-        size_of::<Self>() + self.legs.len() * leg + users + named * 3
+        let to_users = self.legs.iter().filter(|leg| !leg.users.is_empty());
+        let sessions: usize = to_users.map(|leg| leg.announced as usize).sum();
+        size_of::<Self>() + self.legs.len() * leg + users + named + sessions * SESSION_BYTES
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_final(outcome: &Outcome, wants_ack: bool) -> bool {
+    outcome.pending == 0 && (!wants_ack || outcome.written == 0)
 }
 
 /// What a word of a node led to.
@@ -218,7 +234,7 @@ impl Ticket {
 
     /// Whether nothing of this changes any more.
     pub fn is_final(&self, outcome: &Outcome) -> bool {
-        outcome.pending == 0 && (!self.wants_ack || outcome.written == 0)
+        is_final(outcome, self.wants_ack)
     }
 
     /// The node said what became of its targets by now.

@@ -1,12 +1,12 @@
 //! The receipt of a push as it grows.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use roomcast_proto::pubsub::{WatchPushReply, WatchPushRequest};
-use roomcast_types::{Fault, MessageId};
+use roomcast_types::{Code, Fault, MessageId};
 use tokio::{
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -15,7 +15,10 @@ use super::{
     receipt::{compose, degraded},
     record::Record,
 };
+use crate::peers::{Client, Peers, answer, broken, pass_on};
 
+/// Watches at once.
+const WATCHES_MAX: usize = 4_096;
 /// Between two answers.
 const PACE: Duration = Duration::from_millis(50);
 
@@ -29,14 +32,66 @@ struct Watch {
     answered_at: Option<Instant>,
     ends_at: Instant,
     is_over: bool,
+    _place: OwnedSemaphorePermit,
 }
 
-/// The receipt as it is now, then with each change until it is complete or no longer kept.
-pub fn watch(
+/// Receipts of one push until they end; an error is the last.
+pub type Replies = Pin<Box<dyn Stream<Item = Result<WatchPushReply, Fault>> + Send>>;
+
+/// Where recent pushes are watched.
+#[derive(Debug)]
+pub struct Watches {
+    receipts: Arc<Receipts>,
+    peers: Peers,
+    places: Arc<Semaphore>,
+}
+
+impl Watches {
+    /// Of pushes with these receipts, and of those that others took.
+    pub fn new(receipts: Arc<Receipts>, peers: Peers) -> Self {
+        Self { receipts, peers, places: Arc::new(Semaphore::new(WATCHES_MAX)) }
+    }
+
+    /// The receipt of a recent push as it grows, of whichever push-manager took it. `is_passed_on`: another one asks.
+    pub async fn watch(&self, request: WatchPushRequest, is_passed_on: bool) -> Result<Replies, Fault> {
+        let message_id = message_id(&request)?;
+        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("{WATCHES_MAX} pushes are watched already; try again later");
+            Fault { retry_after: Some(Duration::from_secs(1)), ..Fault::new(Code::RateLimited, message) }
+        })?;
+        match self.peers.of(message_id, is_passed_on).await? {
+            None => local(&self.receipts, message_id, &request, place),
+            Some(peer) => passed_on(peer, request, place).await,
+        }
+    }
+}
+
+/// As another push-manager says, which took the push.
+async fn passed_on(
+    mut peer: Client,
+    request: WatchPushRequest,
+    place: OwnedSemaphorePermit,
+) -> Result<Replies, Fault> {
+    let asking = async {
+        let mut replies = peer.watch_push(pass_on(request)).await?.into_inner();
+        Ok((replies.message().await?, replies))
+    };
+    let (first, others) = answer(asking).await?;
+    let others = others.map(move |reply| {
+        let _held = &place;
+        reply.map_err(|status| broken(&status))
+    });
+    Ok(Box::pin(stream::iter(first.map(Ok)).chain(others)))
+}
+
+/// The receipt as it is now, then with each change until it is complete, cannot change any more, or is no longer kept.
+fn local(
     receipts: &Receipts,
+    message_id: MessageId,
     request: &WatchPushRequest,
-) -> Result<impl Stream<Item = WatchPushReply> + use<>, Fault> {
-    let record = receipts.find(message_id(request)?)?;
+    place: OwnedSemaphorePermit,
+) -> Result<Replies, Fault> {
+    let record = receipts.find(message_id)?;
     let until = match request.until {
         Some(number) => Level::from_wire("until", number)?,
         None if record.wants_ack => Level::Acked,
@@ -50,15 +105,16 @@ pub fn watch(
         ends_at: record.accepted + receipts.ttl(),
         is_over: false,
         record,
+        _place: place,
     };
-    Ok(stream::unfold(watch, |mut watch| async move {
+    Ok(Box::pin(stream::unfold(watch, |mut watch| async move {
         let reply = watch.next().await?;
-        Some((reply, watch))
-    }))
+        Some((Ok(reply), watch))
+    })))
 }
 
 /// The message that a request names.
-pub fn message_id(request: &WatchPushRequest) -> Result<MessageId, Fault> {
+fn message_id(request: &WatchPushRequest) -> Result<MessageId, Fault> {
     MessageId::parse(&request.message_id).ok_or_else(|| {
         Fault::bad_request("message_id is none of ours; it takes the 26 characters of a push's answer")
     })
@@ -77,7 +133,8 @@ impl Watch {
         self.changes.mark_unchanged();
         let state = self.record.state();
         let receipt = compose(&self.record, &state, self.until);
-        self.is_over = receipt.complete || self.once || Instant::now() >= self.ends_at;
+        let is_settled = receipt.complete || self.record.is_final(&state);
+        self.is_over = is_settled || self.once || Instant::now() >= self.ends_at;
         self.answered_at = Some(Instant::now());
         let reply = WatchPushReply {
             message_id: self.record.message_id.to_string(),

@@ -186,6 +186,32 @@ async fn a_wrong_path_or_method_is_an_error_in_the_same_form() {
 }
 
 #[tokio::test]
+async fn a_receipt_can_be_asked_for_after_its_push() {
+    let node = FakeNode::start("one").await;
+    let stage = Stage::with(&[&node]).await;
+    node.user("ann", 2).await;
+    let (_, pushed) = post(&stage, "/v1/push/user/ann", hello()).await;
+    let path = format!("/v1/push/{}", pushed["message_id"].as_str().unwrap());
+    let (status, now) = get(&stage, &path).await;
+    assert_eq!(
+        (status, &now["message_id"], &now["degraded"]),
+        (StatusCode::OK, &pushed["message_id"], &json!([]))
+    );
+    assert_eq!(now["receipt"]["outcomes"], json!({"WRITTEN": 2}));
+    assert_eq!(now["receipt"]["users"], pushed["receipt"]["users"]);
+    assert!(now["age_ms"].is_u64());
+    for (path, status, says) in [
+        ("/v1/push/never", 400, "message_id is none of ours"),
+        ("/v1/push/01J0000000000000000000000A", 404, "is gone"),
+    ] {
+        let (code, _, message) = fault(get(&stage, path).await);
+        assert!(code == status && message.contains(says), "{path}: {code} {message}");
+    }
+    let (status, _, message) = fault(post(&stage, &path, hello()).await);
+    assert!(status == 405 && message.contains("takes GET, not POST"), "{message}");
+}
+
+#[tokio::test]
 async fn what_controllers_know_is_shown_as_it_is() {
     let stage = Stage::with(&[]).await;
     stage.controller.add_room("blue");

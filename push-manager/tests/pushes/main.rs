@@ -8,6 +8,7 @@ mod controller;
 mod json;
 mod lanes;
 mod node;
+mod outcomes;
 mod receipts;
 mod rooms;
 mod stage;

@@ -15,7 +15,7 @@ use roomcast_proto::pubsub::{
 };
 use roomcast_registry::{Registration, Registry, Role, State as Life};
 use roomcast_runtime::{bind, serve};
-use roomcast_types::{Incarnation, ServiceId};
+use roomcast_types::{Incarnation, MessageId, ServiceId};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -150,6 +150,12 @@ impl FakeNode {
     /// Answers every push with these counts.
     pub fn answer(&self, outcome: Outcome) {
         self.inner.change(|state| state.answer = Some(outcome));
+    }
+
+    /// Says what became of a message by now.
+    pub fn tell(&self, message_id: &str, outcome: Outcome) {
+        let message_id = MessageId::parse(message_id).unwrap().to_bytes().to_vec();
+        self.inner.change(|state| state.queue(up_item::Item::Outcome(Outcome { message_id, ..outcome })));
     }
 
     /// Has this many sessions in a room, and returns when every lane acknowledged it: a client would see `joined`.

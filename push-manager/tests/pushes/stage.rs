@@ -1,6 +1,6 @@
 //! Puts a push-manager, nodes and a controller together, and speaks to it as a business server does.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use push_manager::{Deps, Running};
@@ -12,9 +12,9 @@ use roomcast_proto::{
         push_manager_service_client::PushManagerServiceClient,
     },
 };
-use roomcast_registry::{MemoryRegistry, Registry};
+use roomcast_registry::{Expect, MemoryRegistry, Registration, Registry, Role, State};
 use roomcast_runtime::config::{Config, Layers, Program};
-use roomcast_types::Fault;
+use roomcast_types::{Fault, Incarnation, ServiceId};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
@@ -90,6 +90,41 @@ impl Stage {
     pub async fn now(&self, message_id: &str) -> WatchPushReply {
         let request = WatchPushRequest { message_id: message_id.into(), once: true, ..Default::default() };
         self.watch(request).await.unwrap().remove(0)
+    }
+
+    /// Waits for the receipt of a push to become this.
+    pub async fn until_receipt(&self, message_id: &str, reached: impl Fn(&Receipt) -> bool) {
+        let waiting = async {
+            while !reached(&self.now(message_id).await.receipt.unwrap()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(DEADLINE, waiting).await.expect("the receipt becomes this in time");
+    }
+
+    /// A second push-manager on the same registry.
+    pub async fn second(&self) -> Self {
+        let config = config(&["push_manager.id=push-manager-2"]);
+        let running = push_manager::start(Deps { config, registry: self.registry.clone() }).await.unwrap();
+        let channel = Channel::from_shared(format!("http://{}", running.grpc_address())).unwrap();
+        let client = PushManagerServiceClient::new(channel.connect().await.unwrap());
+        let controller = FakeController::start().await;
+        Self { registry: self.registry.clone(), controller, running, client }
+    }
+
+    /// Registers a push-manager that somebody else plays.
+    pub async fn register_push_manager(&self, id: &str, address: SocketAddr) -> Incarnation {
+        let lease = self.registry.grant(Duration::from_secs(3600)).await.unwrap();
+        let registration = Registration {
+            role: Role::PushManager,
+            id: ServiceId::new(id).unwrap(),
+            grpc_address: address.to_string(),
+            url: String::new(),
+            incarnation: Incarnation::random(),
+            state: State::Ready,
+        };
+        self.registry.put(&registration, lease, Expect::Absent).await.unwrap();
+        registration.incarnation
     }
 
     /// The receipt of a push to a room.
