@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use roomcast_client::{Content, ContentType};
 use roomcast_types::{RoomId, UserId};
 
-pub use self::questions::{Membership, NodeQuestion, RoomQuestion, UserQuestion};
-use crate::{failure::Failure, message};
+pub use self::{
+    how::{How, Level},
+    questions::{Membership, NodeQuestion, RoomQuestion, UserQuestion},
+};
 
+mod how;
 mod questions;
 
 /// Pushes through Roomcast, and looks after its rooms, users and nodes.
@@ -20,11 +22,14 @@ mod questions;
         biz-client push room room-001 \"Hello\"\n  \
         biz-client --action push-to-room --room room-001 --message \"Hello\" --type TEXT\n  \
         biz-client push user user-001 @photo.jpg --type STATE\n  \
+        biz-client push room room-001 \"Hello\" --wait acked --wait-ms 5000\n  \
+        biz-client watch 01J5ZK6Q7V8W9X0Y1Z2A3B4C5D\n  \
         biz-client room show room-001\n  \
         biz-client listen room room-001\n\n\
         A message is text as given, @FILE for a file (@@text for text that begins with @), or - for standard input; \
         bytes that are not UTF-8 are pushed as binary.\n\
-        Exit code: 0 accepted, 1 refused or nobody answered, 2 wrong usage."
+        Exit code: 0 accepted, and the level of --wait reached when one was given; 1 refused or nobody answered; \
+        2 wrong usage; 3 accepted, and the level of --wait or --until was not reached in time."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -97,8 +102,8 @@ pub struct Flags {
 impl Flags {
     /// Whether any of them was written.
     pub fn is_given(&self) -> bool {
-        let how = self.how.content_type != Kind::Text || !self.how.exclude.is_empty();
-        self.action.is_some() || self.room.is_some() || self.user.is_some() || self.message.is_some() || how
+        let what = self.action.is_some() || self.message.is_some();
+        what || self.room.is_some() || self.user.is_some() || self.how != How::default()
     }
 }
 
@@ -113,47 +118,6 @@ pub enum Action {
     Broadcast,
 }
 
-/// What every push takes.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct How {
-    /// What kind of message this is.
-    #[arg(long = "type", value_enum, ignore_case = true, default_value_t = Kind::Text)]
-    pub content_type: Kind,
-    /// A user that does not get it; may be given many times.
-    #[arg(long, value_name = "USER")]
-    pub exclude: Vec<UserId>,
-}
-
-impl How {
-    /// The content of a push with this message; reads the file or standard input that it names.
-    pub fn content(&self, message: &str) -> Result<Content, Failure> {
-        message::read(message, self.content_type.into())
-    }
-}
-
-/// The types of content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "UPPER")]
-pub enum Kind {
-    Text,
-    Audio,
-    Translation,
-    System,
-    State,
-}
-
-impl From<Kind> for ContentType {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Text => Self::Text,
-            Kind::Audio => Self::Audio,
-            Kind::Translation => Self::Translation,
-            Kind::System => Self::System,
-            Kind::State => Self::State,
-        }
-    }
-}
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -161,6 +125,14 @@ pub enum Command {
     Push {
         #[command(subcommand)]
         target: PushTarget,
+    },
+    /// Follow what becomes of a message until every target has its outcome.
+    Watch {
+        /// As the push was answered: 26 characters.
+        message_id: String,
+        /// Stop when this is reached; unless given, acked for a push with acknowledgements, else settled.
+        #[arg(long, value_enum, ignore_case = true)]
+        until: Option<Level>,
     },
     /// Ask about rooms and change them.
     Room {
@@ -232,6 +204,18 @@ pub enum PushTarget {
         #[command(flatten)]
         how: How,
     },
+}
+
+impl PushTarget {
+    /// How it is pushed.
+    pub fn how(&self) -> &How {
+        match self {
+            Self::Room { how, .. }
+            | Self::User { how, .. }
+            | Self::Users { how, .. }
+            | Self::Broadcast { how, .. } => how,
+        }
+    }
 }
 
 /// As whom to listen.

@@ -11,6 +11,8 @@ pub enum Failure {
     Usage(String),
     /// Refused, or nobody answered.
     Refused(String),
+    /// Accepted, and the level that was asked for was not reached in time: what was printed says so.
+    Incomplete,
     /// Nobody reads what is printed: not worth a word.
     Unread,
 }
@@ -27,6 +29,7 @@ impl Failure {
                 eprintln!("biz-client: {text}");
                 ExitCode::FAILURE
             }
+            Self::Incomplete => ExitCode::from(3),
             Self::Unread => ExitCode::FAILURE,
         }
     }

@@ -9,8 +9,10 @@ mod message;
 mod node;
 mod output;
 mod push;
+mod receipt;
 mod room;
 mod user;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,9 @@ fn run(args: Args) -> Result<(), Failure> {
                 Err(Failure::Usage("give either --action and its flags or a command, not both".into()))
             }
             Some(Command::Push { target }) => push::by_command(servers, target, &mut output).await,
+            Some(Command::Watch { message_id, until }) => {
+                watch::run(servers, &message_id, until, &mut output).await
+            }
             Some(Command::Room { question }) => room::run(servers, question, &mut output).await,
             Some(Command::User { question }) => user::run(servers, question, &mut output).await,
             Some(Command::Node { question }) => node::run(servers, question, &mut output).await,

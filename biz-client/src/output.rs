@@ -29,13 +29,17 @@ impl Output {
     ) -> Result<(), Failure> {
         match self.format {
             Format::Json => {
-                let text = serde_json::to_string_pretty(reply).map_err(|error| {
-                    Failure::Refused(format!("the reply cannot be written as JSON: {error}"))
-                })?;
+                let text = serde_json::to_string_pretty(reply).map_err(|error| no_json(&error))?;
                 self.line(&text)
             }
             Format::Table => self.line(describe(reply).trim_end()),
         }
+    }
+
+    /// Shows a reply as JSON on one line.
+    pub fn compact<T: Serialize>(&mut self, reply: &T) -> Result<(), Failure> {
+        let text = serde_json::to_string(reply).map_err(|error| no_json(&error))?;
+        self.line(&text)
     }
 
     /// Writes a line now.
@@ -43,6 +47,10 @@ impl Output {
         let mut to = io::stdout().lock();
         writeln!(to, "{text}").and_then(|()| to.flush()).map_err(|_| Failure::Unread)
     }
+}
+
+fn no_json(error: &serde_json::Error) -> Failure {
+    Failure::Refused(format!("the reply cannot be written as JSON: {error}"))
 }
 
 /// Names and values, one pair a line; pairs without a value are left out.

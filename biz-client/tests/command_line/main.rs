@@ -7,8 +7,8 @@ mod servers;
 use std::{io::Write, process::Stdio, time::Duration};
 
 use roomcast_proto::pubsub::{
-    GetRoomInfoRequest, NodeCounts, PushReply, Receipt, RoomCard, RoomInfo, RoomMember, SessionReceipt,
-    UserReceipt,
+    GetRoomInfoRequest, NodeCounts, PushOptions, PushReply, Receipt, RoomCard, RoomInfo, RoomMember,
+    SessionReceipt, UserReceipt, content, push_options::Wait,
 };
 use roomcast_types::{Code, Fault};
 use serde_json::{Value, json};
@@ -64,6 +64,21 @@ fn written() -> PushReply {
     }
 }
 
+/// The rows of the tables in an output, cells apart by a space.
+fn table(out: &str) -> Vec<String> {
+    let rows = out.lines().filter(|line| line.starts_with('│'));
+    let cells = |row: &str| {
+        row.split(['│', '┆']).map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    rows.map(cells).collect()
+}
+
+/// The rows below `outcome count`.
+fn counts(out: &str) -> String {
+    let rows = table(out).into_iter().skip_while(|row| row != "outcome count").skip(1);
+    rows.take_while(|row| !row.starts_with("user ")).collect::<Vec<_>>().join(", ")
+}
+
 #[tokio::test]
 async fn flags_alone_push_to_a_room() {
     let servers = PushManagers::start(Ok(written())).await;
@@ -86,7 +101,8 @@ async fn flags_alone_push_to_a_room() {
     .await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(
-        ran.out.contains("01J0000000000000000000000A") && ran.out.contains("FILTERED 1, WRITTEN 2"),
+        ran.out.contains("01J0000000000000000000000A")
+            && counts(&ran.out) == "FILTERED 1, WRITTEN 2, pending 0, targets 3",
         "{ran:?}"
     );
     assert!(ran.out.contains("2 addressed, 0 unreachable, 0 blind") && ran.err.is_empty(), "{ran:?}");
@@ -116,6 +132,64 @@ async fn every_kind_of_push_has_a_flag_and_a_command() {
 }
 
 #[tokio::test]
+async fn how_a_push_is_made_can_be_said_in_both_forms() {
+    let how =
+        ["--wait", "settled", "--wait-ms", "2500", "--ack", "--class", "LATEST", "--key", "k", "--ttl", "2s"];
+    let forms: [&[&str]; 2] =
+        [&["push", "user", "u", "m"], &["--action", "push-to-user", "--user", "u", "--message", "m"]];
+    for form in forms {
+        let servers = PushManagers::start(Ok(written())).await;
+        let ran = run(&[&["--push-manager", &servers.address], form, &how].concat()).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let options = servers.only_push().options;
+        let expected = PushOptions {
+            wait: Wait::Settled.into(),
+            wait_ms: Some(2_500),
+            ack: true,
+            class: content::Class::Latest.into(),
+            key: "k".into(),
+            ttl_ms: Some(2_000),
+            ..PushOptions::default()
+        };
+        assert_eq!(options, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_level_that_is_not_reached_in_time_is_told_by_the_exit_code() {
+    let mut reply = written();
+    reply.receipt.as_mut().unwrap().complete = false;
+    let servers = PushManagers::start(Ok(reply)).await;
+    let ran = run(&["--push-manager", &servers.address, "push", "room", "r", "m", "--wait", "acked"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (3, ""), "{ran:?}");
+    assert!(ran.out.contains("complete  no"), "{ran:?}");
+    let ran =
+        run(&["--push-manager", &servers.address, "watch", "01J0000000000000000000000A", "--until", "acked"])
+            .await;
+    assert_eq!(ran.code, 3, "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_message_is_watched_until_nothing_changes_any_more() {
+    let servers = PushManagers::start(Ok(written())).await;
+    let watch =
+        ["--push-manager", &servers.address, "watch", "01J0000000000000000000000A", "--until", "settled"];
+    let ran = run(&watch).await;
+    let lines =
+        "7 ms  targets 3  pending 3\n90 ms  targets 3  pending 0  FILTERED 1  WRITTEN 2  SETTLED reached\n";
+    assert_eq!((ran.code, ran.out.as_str()), (0, lines), "{ran:?}");
+
+    let ran = run(&[&["--output", "json"], &watch[..]].concat()).await;
+    let replies: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((replies.len(), &replies[0]["receipt"]["pending"]), (2, &json!(3)));
+    assert_eq!((&replies[1]["age_ms"], &replies[1]["receipt"]["complete"]), (&json!(90), &json!(true)));
+
+    let servers = PushManagers::start(Err(Fault::new(Code::NotFound, "it is forgotten"))).await;
+    let ran = run(&["--push-manager", &servers.address, "watch", "01J0000000000000000000000A"]).await;
+    assert_one_line(&ran, 1, &["NOT_FOUND: it is forgotten"]);
+}
+
+#[tokio::test]
 async fn json_is_the_reply_with_its_defaults() {
     let servers = PushManagers::start(Ok(written())).await;
     let ran = run(&["--push-manager", &servers.address, "--output", "json", "push", "broadcast", "m"]).await;
@@ -142,9 +216,12 @@ async fn what_was_only_partly_reached_is_told_and_still_accepted() {
     let servers = PushManagers::start(Ok(reply)).await;
     let ran = run(&["--push-manager", &servers.address, "push", "user", "u", "m"]).await;
     assert_eq!(ran.code, 0);
-    for part in ["complete  no", "pending   7", "REGISTRY_STALE", "PENDING on node-1"] {
+    for part in ["complete  no, WRITTEN is not reached", "REGISTRY_STALE"] {
         assert!(ran.out.contains(part), "{part} in {}", ran.out);
     }
+    assert!(counts(&ran.out).contains("pending 7"), "{ran:?}");
+    let rows = table(&ran.out);
+    assert_eq!(rows[rows.len() - 2..], ["u PENDING", "PENDING s node-1"]);
 }
 
 #[tokio::test]
@@ -208,7 +285,10 @@ async fn a_server_that_hangs_ends_in_the_timeout() {
 
 #[tokio::test]
 async fn wrong_usage_is_one_clear_line() {
-    let wrong: [(&[&str], &[&str]); 12] = [
+    let wrong: [(&[&str], &[&str]); 15] = [
+        (&["push", "room", "r", "m", "--wait", "soon"], &["soon", "accepted, written, settled, acked"]),
+        (&["push", "room", "r", "m", "--wait-ms", "30001"], &["30001", "1..=30000"]),
+        (&["--ttl", "2s", "room", "list"], &["not both"]),
         (&["--action", "shout"], &["shout", "push-to-room", "broadcast"]),
         (
             &["push", "room", "r", "m", "--type", "VIDEO"],

@@ -8,16 +8,17 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use roomcast_proto::pubsub::{
     self, BroadcastRequest, GetRoomInfoRequest, PushReply, PushToRoomRequest, PushToUserRequest,
-    PushToUsersRequest, RoomInfo,
+    PushToUsersRequest, Receipt, RoomInfo, WatchPushReply, WatchPushRequest,
     controller_service_server::{ControllerService, ControllerServiceServer},
     push_manager_service_server::{PushManagerService, PushManagerServiceServer},
+    push_options::Wait,
 };
 use roomcast_types::Fault;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_tungstenite::tungstenite::Message;
-use tonic::{Request, Response, Status, transport::server::Router};
+use tonic::{Request, Response, Status, codegen::BoxStream, transport::server::Router};
 
 /// An address that refuses connections: it was free a moment ago.
 pub fn refusing_address() -> String {
@@ -37,6 +38,7 @@ pub struct Pushed {
     pub target: String,
     pub content: pubsub::Content,
     pub exclude: Vec<String>,
+    pub options: pubsub::PushOptions,
 }
 
 /// A push-manager that gives one answer to everything.
@@ -81,8 +83,9 @@ impl PushManager {
         content: Option<pubsub::Content>,
         options: Option<pubsub::PushOptions>,
     ) -> Result<Response<PushReply>, Status> {
-        let exclude = options.unwrap_or_default().exclude_user_ids;
-        self.seen.lock().unwrap().push(Pushed { target, content: content.unwrap(), exclude });
+        let options = options.unwrap_or_default();
+        let exclude = options.exclude_user_ids.clone();
+        self.seen.lock().unwrap().push(Pushed { target, content: content.unwrap(), exclude, options });
         self.answer.clone().map(Response::new).map_err(|fault| roomcast_proto::status(&fault))
     }
 }
@@ -107,6 +110,23 @@ impl PushManagerService for PushManager {
     async fn broadcast(&self, request: Request<BroadcastRequest>) -> Result<Response<PushReply>, Status> {
         let request = request.into_inner();
         self.answer("all".into(), request.content, request.options)
+    }
+    /// The receipt as it is answered to pushes, after one with everything pending.
+    async fn watch_push(
+        &self,
+        request: Request<WatchPushRequest>,
+    ) -> Result<Response<BoxStream<WatchPushReply>>, Status> {
+        let WatchPushRequest { message_id, until, .. } = request.into_inner();
+        let reply = self.answer.clone().map_err(|fault| roomcast_proto::status(&fault))?;
+        let mut last = reply.receipt.unwrap();
+        last.level = Wait::try_from(until.unwrap()).unwrap().as_str_name().to_owned();
+        let first = Receipt { pending: last.targets, complete: false, outcomes: [].into(), ..last.clone() };
+        let reply = |(receipt, age_ms)| {
+            let receipt = Some(receipt);
+            Ok(WatchPushReply { message_id: message_id.clone(), receipt, age_ms, degraded: Vec::new() })
+        };
+        let replies: Vec<_> = [(first, 7), (last, 90)].map(reply).into();
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
     }
 }
 

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use roomcast_proto::pubsub::{
     self, AuditReply, AuditRequest, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
-    PushToUsersRequest, push_manager_service_client::PushManagerServiceClient,
+    PushToUsersRequest, WatchPushReply, WatchPushRequest,
+    push_manager_service_client::PushManagerServiceClient,
 };
 pub use roomcast_proto::pubsub::{content::Class, push_options::Wait};
 use roomcast_types::{RoomId, UserId};
-use tonic::transport::Channel;
+use tonic::{Streaming, transport::Channel};
 
 use crate::{
     content::Content,
     error::Error,
-    rpc::{CallOptions, REPLY_BYTES_MAX, Servers},
+    rpc::{CallOptions, Failure, REPLY_BYTES_MAX, Servers},
 };
 
 /// Time for a push, all attempts together, unless told otherwise.
@@ -153,12 +154,46 @@ impl Pusher {
             .await
     }
 
+    /// What becomes of a push: its receipt as it is now, then with each change until `until` is reached. Without
+    /// `until`: ACKED for a push with acknowledgements, else SETTLED. Any push-manager answers for any other;
+    /// NOT_FOUND when the receipt is forgotten, which happens after a few minutes.
+    pub async fn watch(&self, message_id: &str, until: Option<Wait>) -> Result<Watch, Error> {
+        let message =
+            WatchPushRequest { message_id: message_id.to_owned(), until: until.map(i32::from), once: false };
+        let options = CallOptions { deadline: self.deadline, traceparent: None, is_idempotent: true };
+        let replies =
+            self.servers
+                .call(message, &options, |channel, request| async move {
+                    client(channel).watch_push(request).await
+                })
+                .await?;
+        Ok(Watch { replies, address: self.servers.preferred().to_owned(), deadline: self.deadline })
+    }
+
     fn call_options(&self, options: &PushOptions) -> CallOptions {
         CallOptions {
             deadline: options.deadline.unwrap_or(self.deadline),
             traceparent: options.traceparent.clone(),
             is_idempotent: false,
         }
+    }
+}
+
+/// Receipts of one push, the younger after the older.
+#[derive(Debug)]
+pub struct Watch {
+    replies: Streaming<WatchPushReply>,
+    address: String,
+    deadline: Duration,
+}
+
+impl Watch {
+    /// The next one; `None` when nothing changes any more, or the receipt is no longer kept: the last one says which.
+    pub async fn next(&mut self) -> Result<Option<WatchPushReply>, Error> {
+        self.replies
+            .message()
+            .await
+            .map_err(|status| Failure::from(status).into_error(&self.address, self.deadline))
     }
 }
 

@@ -18,7 +18,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use self::failure::Failure;
+pub use self::failure::Failure;
 use crate::error::Error;
 
 /// Given up on one address after this long, so that the next one gets its turn within the default deadline.
@@ -62,6 +62,11 @@ impl Servers {
             return Err(Error::InvalidOption("no server address was given; it takes at least one".into()));
         }
         Ok(Self { servers, preferred: AtomicUsize::new(0), rounds: 2 })
+    }
+
+    /// The address that is asked first: the one that answered last.
+    pub fn preferred(&self) -> &str {
+        &self.servers[self.preferred.load(Ordering::Relaxed) % self.servers.len()].address
     }
 
     /// How often each address is tried at most.
