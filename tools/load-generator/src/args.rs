@@ -16,7 +16,7 @@ pub struct Args {
     #[command(flatten)]
     pub common: Common,
     #[command(subcommand)]
-    pub scenario: Scenario,
+    pub measurement: Measurement,
 }
 
 /// Where and how to measure.
@@ -98,7 +98,31 @@ pub struct Rooms {
     pub rooms: u32,
 }
 
+/// Pushes beside a reader that is stuck.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Stuck {
+    /// Pushes in a round, one after the other at the default wait.
+    #[arg(long, default_value_t = 200, value_parser = value_parser!(u32).range(1..=400))]
+    pub pushes: u32,
+    /// Rounds with and without the reader, in turn.
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Size of the content in bytes: what waits for the reader stays below what closes it.
+    #[arg(long, default_value_t = 128, value_parser = value_parser!(u32).range(1..=256))]
+    pub bytes: u32,
+}
+
 /// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Measurement {
+    #[command(flatten)]
+    Load(Scenario),
+    /// Whether one reader that stopped reading makes pushes slower: rounds of sequential pushes to one room, with it and
+    /// without it, and the ratio of their medians.
+    Stuck(Stuck),
+}
+
+/// What load to measure under.
 #[derive(Debug, Subcommand)]
 pub enum Scenario {
     /// All sessions in rooms, pushes to the rooms in turn.

@@ -9,6 +9,7 @@ mod report;
 mod scenario;
 mod schedule;
 mod session;
+mod stuck;
 mod tally;
 mod target;
 mod timeline;
@@ -18,33 +19,44 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Format};
+use crate::args::{Args, Format, Measurement};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let report = tokio::runtime::Builder::new_current_thread()
+    let measured = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(scenario::run(&args)));
-    let report = match report {
-        Ok(report) => report,
+        .and_then(|runtime| runtime.block_on(measure(&args)));
+    let (text, verdict) = match measured {
+        Ok(measured) => measured,
         Err(error) => {
             eprintln!("load-generator: {error:#}");
             return ExitCode::FAILURE;
         }
     };
-    let text = match args.common.output {
-        Format::Table => report.table(),
-        Format::Json => report.json(),
-    };
     // A reader that went away changes nothing about the result.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
-    match report.verdict() {
+    match verdict {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("load-generator: {why}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The result as text, and whether it is one to be content with.
+async fn measure(args: &Args) -> anyhow::Result<(String, Result<(), String>)> {
+    let is_table = args.common.output == Format::Table;
+    match &args.measurement {
+        Measurement::Load(scenario) => {
+            let report = scenario::run(&args.common, scenario).await?;
+            Ok((if is_table { report.table() } else { report.json() }, report.verdict()))
+        }
+        Measurement::Stuck(stuck) => {
+            let report = stuck::run(&args.common, stuck).await?;
+            Ok((if is_table { report.table() } else { report.json() }, Ok(())))
         }
     }
 }

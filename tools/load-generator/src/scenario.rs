@@ -11,7 +11,7 @@ use roomcast_client::{Controller, Pusher, Receipt};
 use roomcast_proto::pubsub::{CreateRoomRequest, DeleteRoomRequest};
 
 use crate::{
-    args::{Args, Common, Load, Scenario},
+    args::{Common, Load, Scenario},
     counters,
     crowd::Crowd,
     process,
@@ -96,10 +96,9 @@ fn user_prefix(run: u32) -> String {
 }
 
 /// Runs a scenario.
-pub async fn run(args: &Args) -> Result<Report> {
-    let common = &args.common;
+pub async fn run(common: &Common, scenario: &Scenario) -> Result<Report> {
     let run = rand::random();
-    let course = Course::new(&args.scenario, common.sessions, run);
+    let course = Course::new(scenario, common.sessions, run);
     let pushes = course.load.rate.saturating_mul(course.load.seconds);
     if pushes > PUSHES_MAX {
         bail!("{pushes} pushes are too many for one run; at most {PUSHES_MAX} are allowed");
