@@ -137,13 +137,8 @@ impl Pusher {
             Ok(push) => self.carry_out(push, call.deadline, &mut span, &mut record).await,
             Err(fault) => Err(fault),
         };
-        if let Err(fault) = &result {
-            span.fail(fault.to_string());
-        }
-        if !span.is_recording() {
-            let (parent, record) = (call.traceparent.as_str(), record.as_deref());
-            self.traces.look_at(&Ended { parent, began, record, result: &result });
-        }
+        let (parent, record) = (call.traceparent.as_str(), record.as_deref());
+        self.traces.end(&mut span, &Ended { parent, began, record, result: &result });
         self.context.metrics.push(
             kind,
             result.as_ref().err().map(|fault| fault.code),

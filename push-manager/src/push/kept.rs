@@ -1,4 +1,5 @@
-//! Traces of pushes that were not sampled and then were slow or failed: made at their end, from what is known by then.
+//! The end of a push in its trace; and the whole trace of one that was not sampled and then was slow or failed, made from
+//! what is known by then.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,30 +41,19 @@ impl Traces {
         Self { tracing, slow }
     }
 
-    /// Keeps a push that has no trace, if it was slow or failed. Costs a good one nothing but the look.
-    pub fn look_at(&self, push: &Ended<'_>) {
-        if self.tracing.is_on()
-            && let Some(why) = self.reason(push)
+    /// Says in the push's span what became of it. Keeps a push that has no span, if it was slow or failed: a good one
+    /// costs nothing but the look.
+    pub fn end(&self, span: &mut Span, push: &Ended<'_>) {
+        if span.is_recording() {
+            match push.result {
+                Ok(reply) => describe(span, reply),
+                Err(fault) => span.fail(fault.to_string()),
+            }
+        } else if self.tracing.is_on()
+            && let Some(why) = reason(push.result, push.began.elapsed() >= self.slow)
         {
             self.keep(push, why);
         }
-    }
-
-    fn reason(&self, push: &Ended<'_>) -> Option<&'static str> {
-        let receipt = match push.result {
-            Ok(reply) => reply.receipt.as_ref(),
-            Err(fault) if matches!(fault.code, Code::Internal | Code::Unavailable) => return Some("failed"),
-            Err(_) => None,
-        };
-        if let Some(receipt) = receipt {
-            if FAILED.iter().any(|word| receipt.outcomes.contains_key(*word)) {
-                return Some("partial");
-            }
-            if !receipt.complete {
-                return Some("incomplete");
-            }
-        }
-        (push.began.elapsed() >= self.slow).then_some("slow")
     }
 
     fn keep(&self, push: &Ended<'_>, why: &'static str) {
@@ -73,13 +63,15 @@ impl Traces {
         let mut root =
             self.tracing.start_kept("push", SpanKind::Server, push.parent, on_the_wall(push.began));
         root.set("kept", why);
-        if let Err(fault) = push.result {
-            root.fail(fault.to_string());
-        }
-        if let Ok(reply) = push.result {
-            describe(&mut root, reply);
+        match push.result {
+            Ok(reply) => {
+                root.set("message_id", reply.message_id.clone());
+                describe(&mut root, reply);
+            }
+            Err(fault) => root.fail(fault.to_string()),
         }
         let Some(record) = push.record else { return root.end_at(today) };
+        root.set("nodes.addressed", i64::from(record.addressed));
         match &record.target {
             Target::Room(room_id) => root.set("room_id", room_id.to_string()),
             Target::Users(users) => root.set("users", users.len() as i64),
@@ -96,8 +88,25 @@ impl Traces {
     }
 }
 
+/// Why a push is traced that was not sampled.
+fn reason(result: &Result<PushReply, Fault>, is_slow: bool) -> Option<&'static str> {
+    let receipt = match result {
+        Ok(reply) => reply.receipt.as_ref(),
+        Err(fault) if matches!(fault.code, Code::Internal | Code::Unavailable) => return Some("failed"),
+        Err(_) => None,
+    };
+    if let Some(receipt) = receipt {
+        if FAILED.iter().any(|word| receipt.outcomes.contains_key(*word)) {
+            return Some("partial");
+        }
+        if !receipt.complete {
+            return Some("incomplete");
+        }
+    }
+    is_slow.then_some("slow")
+}
+
 fn describe(span: &mut Span, reply: &PushReply) {
-    span.set("message_id", reply.message_id.clone());
     let Some(receipt) = &reply.receipt else { return };
     span.set("level", receipt.level.clone());
     span.set("complete", receipt.complete);
@@ -107,7 +116,6 @@ fn describe(span: &mut Span, reply: &PushReply) {
         span.set(format!("outcomes.{word}"), *count as i64);
     }
     if let Some(nodes) = &receipt.nodes {
-        span.set("nodes.addressed", i64::from(nodes.addressed));
         span.set("nodes.unreachable", i64::from(nodes.unreachable));
         span.set("nodes.blind", i64::from(nodes.blind));
     }
@@ -130,5 +138,38 @@ fn describe_leg(span: &mut Span, leg: &RecordLeg, heard: &Heard) {
         span.fail("NODE_LOST");
     } else if heard.outcome.is_none() {
         span.fail("no outcome yet");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_proto::pubsub::Receipt;
+
+    use super::*;
+
+    fn reply(outcome: &str, complete: bool) -> Result<PushReply, Fault> {
+        let receipt = Receipt { complete, outcomes: [(outcome.to_owned(), 1)].into(), ..Receipt::default() };
+        Ok(PushReply { receipt: Some(receipt), ..PushReply::default() })
+    }
+
+    #[test]
+    fn what_is_slow_failed_or_reached_only_a_part_is_kept_and_nothing_else() {
+        let refused = |code| Err(Fault::new(code, "no"));
+        for (result, is_slow, kept) in [
+            (reply("WRITTEN", true), false, None),
+            (reply("WRITTEN", true), true, Some("slow")),
+            (reply("WRITTEN", false), false, Some("incomplete")),
+            (reply("NODE_LOST", true), false, Some("partial")),
+            (reply("DROPPED_SLOW", true), false, Some("partial")),
+            (reply("CLOSED", true), false, Some("partial")),
+            (reply("OFFLINE", true), false, None),
+            (reply("FILTERED", true), false, None),
+            (refused(Code::Unavailable), false, Some("failed")),
+            (refused(Code::Internal), false, Some("failed")),
+            (refused(Code::NotFound), false, None),
+            (refused(Code::BadRequest), true, Some("slow")),
+        ] {
+            assert_eq!(reason(&result, is_slow), kept, "{result:?}");
+        }
     }
 }

@@ -61,6 +61,8 @@ async fn a_push_is_one_trace_across_the_tiers() {
     }
     path.dedup();
     assert_eq!(path, ["connect-node", "push-manager"]);
+    let push = spans.iter().find(|span| span.name == "push").expect("on the path");
+    assert_eq!((&*push.attributes["outcomes.WRITTEN"], &*push.attributes["complete"]), ("1", "true"));
     let received: Vec<_> = spans.iter().filter(|span| span.name == "receive").collect();
     let [received] = received[..] else { panic!("one report counts: {received:#?}") };
     assert_eq!(received.service, "connect-node");
