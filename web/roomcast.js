@@ -854,6 +854,8 @@ export class RoomcastClient {
   #retiring = null;
   #timers = new Map();
   #retryAt = 0;
+  /** A page that goes away, for good or into the browser's back-forward cache, sends what waits while it can. */
+  #onPageHide = () => [this.#current, this.#retiring].forEach((connection) => connection?.flush());
 
   /**
    * @param {import("./roomcast").RoomcastOptions} options
@@ -919,6 +921,7 @@ export class RoomcastClient {
    */
   connect() {
     if (this.#state === "idle") {
+      globalThis.addEventListener?.("pagehide", this.#onPageHide);
       this.#setState("connecting", { url: this.#options.url });
       this.#open();
     }
@@ -1192,6 +1195,7 @@ export class RoomcastClient {
   }
 
   #finish(code, reason) {
+    globalThis.removeEventListener?.("pagehide", this.#onPageHide);
     for (const purpose of [...this.#timers.keys()]) this.#cancel(purpose);
     for (const connection of [this.#opening, this.#current, this.#retiring]) connection?.close(CLOSE_NORMAL);
     this.#opening = this.#current = this.#retiring = null;

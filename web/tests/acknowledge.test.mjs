@@ -97,6 +97,22 @@ test("leaving_a_room_first_acknowledges_what_came", async () => {
   client.close();
 });
 
+test("a_page_that_goes_away_first_acknowledges_what_came", async (context) => {
+  const page = new EventTarget();
+  for (const method of ["addEventListener", "removeEventListener"]) {
+    globalThis[method] = page[method].bind(page);
+    context.after(() => delete globalThis[method]);
+  }
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] });
+  cluster.socket.receive(wanted("m1"));
+  page.dispatchEvent(new Event("pagehide"));
+  assert.deepEqual(acks(cluster.socket), [["m1"]]);
+  client.close();
+  page.dispatchEvent(new Event("pagehide"));
+  assert.equal(cluster.socket.closedWith.code, 1000);
+});
+
 test("by_handler_a_message_is_acknowledged_when_the_listener_returned", async () => {
   const handled = [];
   const { cluster } = await handling((event) => {
