@@ -10,6 +10,8 @@ mod link;
 mod open;
 mod outbox;
 mod outgoing;
+#[cfg(test)]
+pub mod sample;
 
 use std::{
     sync::{

@@ -27,10 +27,11 @@ use tokio::time::Instant;
 
 pub use absent::{Absences, absences};
 pub use kept::Traces;
-pub use plan::Absent;
+pub use plan::{Absent, Leg, Plan};
+#[cfg(test)]
+pub use receipt::compose;
 pub use receipts::Receipts;
-use record::Record;
-pub use record::{Taken, Ticket};
+pub use record::{Record, Taken, Ticket};
 pub use request::{Level, Push, Target};
 pub use watch::Watches;
 
@@ -39,7 +40,6 @@ use crate::{
     fleet::Fleet,
     lane::{Context, Parcel, Refusal},
     push::kept::Ended,
-    push::plan::{Leg, Plan},
     routes::RoomShare,
 };
 

@@ -243,3 +243,6 @@ impl Drop for Outgoing {
         self.metrics.bytes.decrement(self.counted.1 as f64);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,47 +1,17 @@
 //! Counts add up, whatever the nodes say.
 
-use std::sync::Arc;
-
-use metrics::Gauge;
 use proptest::prelude::*;
 use roomcast_proto::pubsub::SessionOutcome;
-use roomcast_types::{Incarnation, MessageId, NodeId, UserId};
-use tokio::sync::watch;
+use roomcast_types::{Incarnation, MessageId, UserId};
 
 use super::*;
 use crate::{
-    clock::Clock,
-    lane::{Bounds, Context, Lane},
-    ledger::Ledger,
-    metrics::Metrics,
+    lane::sample::lanes,
     push::{
         Target,
         plan::{Leg, LegUser, Plan},
     },
-    routes::Routes,
 };
-
-fn lanes(count: u32) -> Arc<Vec<Arc<Lane>>> {
-    let second = std::time::Duration::from_secs(1);
-    let context = Arc::new(Context {
-        manager_id: "m".into(),
-        incarnation: Incarnation::random(),
-        bounds: Bounds { messages: 1, bytes: 1 },
-        deadline: second,
-        trust: second,
-        ping_interval: second,
-        clock: Clock::new(),
-        routes: Routes::new(),
-        metrics: Metrics::new(),
-        ledger: Ledger::new(Gauge::noop(), second),
-        progress: watch::Sender::new(0),
-    });
-    let lane = |index| {
-        let node_id = NodeId::new(format!("node-{index}")).unwrap();
-        Arc::new(Lane::new(index, node_id, context.clone()))
-    };
-    Arc::new((0..count).map(lane).collect())
-}
 
 fn plan(legs: Vec<Leg>) -> Plan {
     let lanes = lanes(legs.len() as u32);
