@@ -218,6 +218,14 @@ impl Lane {
         }
     }
 
+    /// How old its youngest echo is; `None` when there is none on this connection.
+    pub fn echo_age(&self, now_us: u64) -> Option<Duration> {
+        match self.echo_us.load(Ordering::Acquire) {
+            0 => None,
+            echo_us => Some(Duration::from_micros(now_us.saturating_sub(echo_us))),
+        }
+    }
+
     /// Puts a message into the queue.
     pub fn send(&self, parcel: Parcel, bytes: usize) -> Result<(), Refusal> {
         let now_us = self.context.clock.now_us();

@@ -8,6 +8,7 @@
 //! | `lane` | the way to one node: numbers, deadlines, trust, and the task that keeps it |
 //! | `fleet` | a lane for every node |
 //! | `cards`, `controllers` | which rooms exist, and who to ask |
+//! | `explain` | why a message did or did not arrive |
 //! | `peers` | the other push-managers |
 //! | `clock` | monotonic time, and whether this process stood still |
 
@@ -16,6 +17,7 @@ mod cards;
 mod clock;
 mod controllers;
 mod error;
+mod explain;
 mod fleet;
 mod json;
 mod lane;

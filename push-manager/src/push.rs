@@ -28,10 +28,9 @@ use tokio::time::Instant;
 pub use absent::{Absences, absences};
 pub use kept::Traces;
 pub use plan::{Absent, Leg, Plan};
-#[cfg(test)]
 pub use receipt::compose;
 pub use receipts::Receipts;
-pub use record::{Record, Taken, Ticket};
+pub use record::{Heard, Loss, Record, RecordLeg, Taken, Ticket};
 pub use request::{Level, Push, Target};
 pub use watch::Watches;
 
@@ -272,12 +271,14 @@ impl Pusher {
                 expires_us: message.expires_us,
             };
             if let Err(refusal) = lane.send(parcel, message.bytes(leg)) {
-                record.ticket(slot).lost();
                 self.context.ledger.refused(lane.node_id(), message.timestamp_ms, leg.announced);
-                match refusal {
-                    Refusal::Full => self.context.metrics.refusals.increment(1),
-                    Refusal::Dead => {}
-                }
+                record.ticket(slot).lost(match refusal {
+                    Refusal::Full => {
+                        self.context.metrics.refusals.increment(1);
+                        Loss::QueueFull
+                    }
+                    Refusal::Dead => Loss::Dead,
+                });
                 // A blind node that did not even get the message may hold a target: the receipt has to name it.
                 unreachable += u32::from(refusal == Refusal::Dead || !leg.is_trusted);
             }

@@ -1,9 +1,14 @@
 //! The route table: which nodes hold a room or a user, as their interest says. Reads take no lock and allocate nothing.
 
+mod departed;
+
 use std::{borrow::Borrow, fmt, hash::Hash};
 
 use papaya::{HashMap, Operation};
 use roomcast_types::{CardMark, RoomId, UserId};
+
+use departed::Departed;
+pub use departed::Departure;
 
 /// Names a node in this process; given once per lane and never reused.
 pub type NodeIndex = u32;
@@ -138,12 +143,14 @@ pub struct Routes {
     pub rooms: Table<RoomId, RoomShare>,
     /// Users.
     pub users: Table<UserId, UserShare>,
+    /// What dead nodes held.
+    pub departed: Departed,
 }
 
 impl Routes {
     /// An empty table.
     pub fn new() -> Self {
-        Self { rooms: Table::new(), users: Table::new() }
+        Self { rooms: Table::new(), users: Table::new(), departed: Departed::default() }
     }
 }
 

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use roomcast_proto::{
     pubsub::{
-        AuditReply, AuditRequest, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
-        PushToUsersRequest, RoomChangedReply, RoomChangedRequest, WatchPushReply, WatchPushRequest,
+        AuditReply, AuditRequest, BroadcastRequest, ExplainRoomRequest, ExplainUserRequest, Explanation,
+        PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest, RoomChangedReply,
+        RoomChangedRequest, TraceMessageRequest, WatchPushReply, WatchPushRequest,
         push_manager_service_server::PushManagerService,
     },
     status,
@@ -17,6 +18,7 @@ use tonic::{Request, Response, Status, codegen::BoxStream, metadata::MetadataMap
 
 use crate::{
     audit::Auditor,
+    explain::{Explainer, Question},
     metrics::Kind,
     peers::is_passed_on,
     push::{Call, Push, Pusher, Watches},
@@ -28,6 +30,7 @@ pub struct Rpc {
     pusher: Arc<Pusher>,
     watches: Arc<Watches>,
     auditor: Arc<Auditor>,
+    explainer: Arc<Explainer>,
     push_bytes_max: usize,
 }
 
@@ -37,9 +40,10 @@ impl Rpc {
         pusher: Arc<Pusher>,
         watches: Arc<Watches>,
         auditor: Arc<Auditor>,
+        explainer: Arc<Explainer>,
         push_bytes_max: usize,
     ) -> Self {
-        Self { pusher, watches, auditor, push_bytes_max }
+        Self { pusher, watches, auditor, explainer, push_bytes_max }
     }
 
     async fn push(
@@ -93,6 +97,38 @@ impl PushManagerService for Rpc {
 
     async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<AuditReply>, Status> {
         self.auditor.audit(request.get_ref()).await.map(Response::new).map_err(|fault| status(&fault))
+    }
+
+    async fn explain_user(
+        &self,
+        request: Request<ExplainUserRequest>,
+    ) -> Result<Response<Explanation>, Status> {
+        let ExplainUserRequest { user_id, message_id, room_id, last } = request.into_inner();
+        let question = Question::user(&user_id, &room_id, &message_id, last);
+        let question = question.map_err(|fault| status(&fault))?;
+        Ok(Response::new(self.explainer.explain(question).await))
+    }
+
+    async fn explain_room(
+        &self,
+        request: Request<ExplainRoomRequest>,
+    ) -> Result<Response<Explanation>, Status> {
+        let ExplainRoomRequest { room_id, message_id, last } = request.into_inner();
+        let question = Question::room(&room_id, &message_id, last).map_err(|fault| status(&fault))?;
+        Ok(Response::new(self.explainer.explain(question).await))
+    }
+
+    async fn trace_message(
+        &self,
+        request: Request<TraceMessageRequest>,
+    ) -> Result<Response<Explanation>, Status> {
+        let is_passed_on = is_passed_on(request.metadata());
+        let TraceMessageRequest { message_id, user_id } = request.into_inner();
+        let explanation = match is_passed_on {
+            true => self.explainer.own(&message_id, &user_id),
+            false => self.explainer.trace(&message_id).await,
+        };
+        explanation.map(Response::new).map_err(|fault| status(&fault))
     }
 
     async fn room_changed(

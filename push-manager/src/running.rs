@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     controllers::Controllers,
     error::Error,
+    explain::Explainer,
     fleet::{Fleet, fleet},
     json::{self, Api},
     lane::{Bounds, Context},
@@ -114,15 +115,22 @@ impl Starting {
         let receipts = context.metrics.receipts.clone();
         let receipts = Arc::new(Receipts::new(own.receipt_ttl, own.receipt_bytes.as_usize(), receipts));
         let cards = Arc::new(cards);
-        let (absences, asker) = absences(cards.clone());
         let managers = Arc::new(Roster::start(registry.clone(), Role::PushManager));
-        let peers = Peers::new(incarnation, managers.clone());
+        let peers = Arc::new(Peers::new(incarnation, managers.clone()));
+        let explainer = Arc::new(Explainer {
+            context: context.clone(),
+            fleet: fleet.clone(),
+            controllers: controllers.clone(),
+            receipts: receipts.clone(),
+            peers: peers.clone(),
+        });
+        let (absences, asker) = absences(cards.clone());
         let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers));
         let watches = Arc::new(Watches::new(receipts.clone(), peers));
         let sweeping = receipts.clone();
         let pusher = Pusher::new(context.clone(), fleet.clone(), cards, traces, receipts, absences, own.wait);
         let pusher = Arc::new(pusher);
-        front.serve(router(&config, &pusher, watches, auditor, &controllers));
+        front.serve(router(&config, &pusher, watches, auditor, explainer, &controllers));
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
         tasks.spawn(asker.run());
@@ -184,10 +192,11 @@ fn router(
     pusher: &Arc<Pusher>,
     watches: Arc<Watches>,
     auditor: Arc<Auditor>,
+    explainer: Arc<Explainer>,
     controllers: &Arc<Controllers>,
 ) -> Router {
     let push_bytes_max = config.limits.push_bytes_max.as_usize();
-    let rpc = Rpc::new(pusher.clone(), watches.clone(), auditor, push_bytes_max);
+    let rpc = Rpc::new(pusher.clone(), watches.clone(), auditor, explainer, push_bytes_max);
     // More than the largest push, so that one too large is answered TOO_LARGE with the limit.
     let service = PushManagerServiceServer::new(rpc)
         .max_decoding_message_size((push_bytes_max + ENVELOPE_BYTES).max(4 << 20));

@@ -72,10 +72,11 @@ impl Held {
         false
     }
 
-    /// The node is dead, or forgot the lane: its routes go.
-    pub fn clear(&mut self, node: NodeIndex, routes: &Routes) {
+    /// The node is dead: its routes go. What they were.
+    pub fn clear(&mut self, node: NodeIndex, routes: &Routes) -> (HashSet<RoomId>, HashSet<UserId>) {
         self.snapshot = None;
-        self.replace(Keys::default(), node, routes);
+        let Keys { rooms, users } = self.replace(Keys::default(), node, routes);
+        (rooms, users)
     }
 
     /// The node begins its numbers anew: what is known stands until its snapshot is complete.
@@ -99,14 +100,14 @@ impl Held {
         }
     }
 
-    fn replace(&mut self, keys: Keys, node: NodeIndex, routes: &Routes) {
+    fn replace(&mut self, keys: Keys, node: NodeIndex, routes: &Routes) -> Keys {
         for room_id in self.keys.rooms.difference(&keys.rooms) {
             routes.rooms.remove(room_id, node);
         }
         for user_id in self.keys.users.difference(&keys.users) {
             routes.users.remove(user_id, node);
         }
-        self.keys = keys;
+        std::mem::replace(&mut self.keys, keys)
     }
 }
 

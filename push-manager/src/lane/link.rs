@@ -19,7 +19,7 @@ use super::{
     dial::{DialError, dial, first_message},
     interest::Held,
 };
-use crate::routes::NodeIndex;
+use crate::{push::Loss, routes::NodeIndex};
 
 /// Waits between two dials.
 const REDIAL_FIRST: Duration = Duration::from_millis(50);
@@ -150,12 +150,16 @@ impl Link {
         });
         self.forget_routes();
         for ticket in lost {
-            ticket.lost();
+            ticket.lost(Loss::Dead);
         }
     }
 
     fn forget_routes(&mut self) {
-        self.held.clear(self.lane.index, &self.lane.context.routes);
+        let routes = &self.lane.context.routes;
+        let (rooms, users) = self.held.clear(self.lane.index, routes);
+        if !rooms.is_empty() || !users.is_empty() {
+            routes.departed.add(self.lane.node_id.clone(), rooms, users);
+        }
         self.lane.users.store(0, Ordering::Release);
         self.lane.sessions.store(0, Ordering::Release);
         self.count_routes();
@@ -212,20 +216,20 @@ impl Link {
         let life = Incarnation::from_u64(hello.incarnation)
             .ok_or_else(|| unanswered("its hello names no incarnation"))?;
         let seen = hello.down_seen;
-        let lost = match self.life {
+        let (loss, lost) = match self.life {
             Some(before) if before == life && !hello.fresh => {
                 self.lane.change(|outgoing| outgoing.resume(seen));
-                Vec::new()
+                (Loss::Forgotten, Vec::new())
             }
             Some(before) if before == life => {
                 self.up_seen = 0;
                 self.held.forget_snapshot();
-                self.lane.change(|outgoing| outgoing.forgotten(seen))
+                (Loss::Forgotten, self.lane.change(|outgoing| outgoing.forgotten(seen)))
             }
             before => {
                 self.up_seen = 0;
                 self.forget_routes();
-                self.lane.change(|outgoing| outgoing.restart(seen, before.is_none()))
+                (Loss::Dead, self.lane.change(|outgoing| outgoing.restart(seen, before.is_none())))
             }
         };
         self.life = Some(life);
@@ -234,7 +238,7 @@ impl Link {
         self.has_snapshot = false;
         self.lane.set_phase(Phase::Syncing);
         for ticket in lost {
-            ticket.lost();
+            ticket.lost(loss);
         }
         Ok(())
     }
@@ -360,7 +364,7 @@ async fn give_up_late_messages(lane: &Lane) {
             tracing::warn!(node = %lane.node_id, messages = given_up, "messages were given up at their deadline");
         }
         for ticket in tickets {
-            ticket.lost();
+            ticket.lost(Loss::Deadline);
         }
         let is_trusted = lane.stance(now_us) == Stance::Trusted;
         if was_trusted && !is_trusted {

@@ -228,6 +228,9 @@ impl Outgoing {
 impl Parcel {
     /// As it leaves now: with what is left of its time to live.
     fn leaving(&self, now_us: u64) -> DownItem {
+        if let Some((_, ticket)) = &self.ticket {
+            ticket.sent();
+        }
         let mut item = DownItem::clone(&self.item);
         if let (Some(expires_us), Some(Item::Deliver(deliver))) = (self.expires_us, &mut item.item) {
             let left_ms = expires_us.saturating_sub(now_us) / 1_000;

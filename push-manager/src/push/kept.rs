@@ -134,7 +134,7 @@ fn describe_leg(span: &mut Span, leg: &RecordLeg, heard: &Heard) {
         }
         None => span.set("targets", leg.announced as i64),
     }
-    if heard.is_lost {
+    if heard.is_lost() {
         span.fail("NODE_LOST");
     } else if heard.outcome.is_none() {
         span.fail("no outcome yet");

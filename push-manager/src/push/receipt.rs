@@ -33,7 +33,7 @@ pub fn compose(record: &Record, state: &State, level: Level) -> Receipt {
     let mut is_heard = true;
     for (leg, heard) in record.legs.iter().zip(&state.heard) {
         sum.leg(leg, heard);
-        is_heard &= !leg.is_known || heard.is_lost || heard.outcome.is_some();
+        is_heard &= !leg.is_known || heard.is_lost() || heard.outcome.is_some();
     }
     sum.offline();
     if let Absent::Count(count) = state.absent {
@@ -97,7 +97,7 @@ impl Sum {
     }
 
     fn leg(&mut self, leg: &RecordLeg, heard: &Heard) {
-        let undecided = if heard.is_lost { "NODE_LOST" } else { "PENDING" };
+        let undecided = if heard.is_lost() { "NODE_LOST" } else { "PENDING" };
         match &heard.outcome {
             Some(outcome) => self.tried(leg, outcome, undecided),
             None => {

@@ -15,6 +15,9 @@ use crate::metrics::ReceiptMetrics;
 /// Between two looks for receipts past their time.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// Records that one question looks at: it holds up those who add records.
+const LOOKED_AT_MAX: usize = 10_000;
+
 /// Recent pushes by id, and so by age.
 #[derive(Debug)]
 pub struct Receipts {
@@ -84,6 +87,14 @@ impl Receipts {
             );
             Fault::new(Code::NotFound, message)
         })
+    }
+
+    /// The last pushes that are wanted, newest first, among those of the recent past.
+    pub fn recent(&self, last: usize, is_wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+        let kept = self.lock();
+        let recent = kept.records.values().rev().take(LOOKED_AT_MAX);
+        let fresh = recent.filter(|record| record.accepted.elapsed() <= self.ttl);
+        fresh.filter(|record| is_wanted(record)).take(last).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -1,6 +1,9 @@
 //! One accepted push and what became of it: fixed by its plan, filled by the lanes, awaited by who asked.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{AtomicU32, Ordering},
+};
 
 use roomcast_proto::pubsub::{Outcome, SessionOutcome};
 use roomcast_types::{MessageId, NodeId};
@@ -19,10 +22,42 @@ const SESSION_BYTES: usize = size_of::<SessionOutcome>() + 32;
 pub struct Heard {
     /// What it said last.
     pub outcome: Option<Outcome>,
-    /// It died, or its lane gave the message up: what was pending is NODE_LOST.
-    pub is_lost: bool,
-    /// When the first of the two was known.
+    /// Why what was pending is NODE_LOST.
+    pub lost: Option<Loss>,
+    /// When it said something first, or was lost.
     pub at: Option<Instant>,
+}
+
+/// Why a node will not say any more what became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The queue of its lane was full.
+    QueueFull,
+    /// The lane gave the message up at its deadline.
+    Deadline,
+    /// The node died: it refused, or another life of it answered.
+    Dead,
+    /// The node forgot the lane: what was sent and not acknowledged may have been delivered.
+    Forgotten,
+}
+
+impl Loss {
+    /// The word of an explanation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "QUEUE_FULL",
+            Self::Deadline => "DEADLINE",
+            Self::Dead => "DEAD",
+            Self::Forgotten => "FORGOTTEN",
+        }
+    }
+}
+
+impl Heard {
+    /// Whether what was pending is NODE_LOST.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
 }
 
 /// One node that was addressed.
@@ -38,6 +73,15 @@ pub struct RecordLeg {
     pub announced: u64,
     /// For pushes to users: whom the message names, in its order.
     pub users: Vec<LegUser>,
+    /// When it was put on the connection first, in microseconds since the push was accepted; 0 before.
+    sent_us: AtomicU32,
+}
+
+impl RecordLeg {
+    /// When it was put on the connection first, in microseconds since the push was accepted.
+    pub fn sent_us(&self) -> Option<u32> {
+        Some(self.sent_us.load(Ordering::Relaxed)).filter(|sent_us| *sent_us != 0)
+    }
 }
 
 /// One push.
@@ -104,6 +148,7 @@ impl Record {
                 is_awaited: leg.is_awaited,
                 announced: leg.announced,
                 users: leg.users.clone(),
+                sent_us: AtomicU32::new(0),
             })
             .collect();
         let heard = vec![Heard::default(); legs.len()];
@@ -169,7 +214,7 @@ impl Record {
             return false;
         }
         let is_known = |(leg, heard): (&RecordLeg, &Heard)| {
-            if heard.is_lost {
+            if heard.is_lost() {
                 return true;
             }
             let Some(outcome) = &heard.outcome else {
@@ -194,7 +239,12 @@ impl Record {
         let is_said = |outcome: &Outcome| is_final(outcome, self.wants_ack);
         let mut heard = state.heard.iter();
         state.absent != Absent::Asked
-            && heard.all(|heard| heard.is_lost || heard.outcome.as_ref().is_some_and(is_said))
+            && heard.all(|heard| heard.is_lost() || heard.outcome.as_ref().is_some_and(is_said))
+    }
+
+    /// Microseconds since it was accepted; at least 1.
+    fn age_us(&self) -> u32 {
+        u32::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u32::MAX).max(1)
     }
 
     /// Bytes that keeping it takes, roughly.
@@ -241,7 +291,7 @@ impl Ticket {
     pub fn tried(&self, outcome: Outcome) -> Taken {
         let Some(record) = self.record.upgrade() else { return Taken::Late };
         let mut state = record.lock();
-        let Some(heard) = state.heard.get_mut(self.slot).filter(|heard| !heard.is_lost) else {
+        let Some(heard) = state.heard.get_mut(self.slot).filter(|heard| !heard.is_lost()) else {
             return Taken::Late;
         };
         heard.outcome = Some(outcome);
@@ -251,11 +301,20 @@ impl Ticket {
         Taken::InTime
     }
 
+    /// The message is put on the node's connection, perhaps not for the first time.
+    pub fn sent(&self) {
+        let Some(record) = self.record.upgrade() else { return };
+        let Some(leg) = record.legs.get(self.slot) else { return };
+        if leg.sent_us.load(Ordering::Relaxed) == 0 {
+            leg.sent_us.store(record.age_us(), Ordering::Relaxed);
+        }
+    }
+
     /// The node died, or its lane gave the message up.
-    pub fn lost(&self) {
+    pub fn lost(&self, loss: Loss) {
         let Some(record) = self.record.upgrade() else { return };
         if let Some(heard) = record.lock().heard.get_mut(self.slot) {
-            heard.is_lost = true;
+            heard.lost = Some(loss);
             heard.at.get_or_insert_with(Instant::now);
         }
         record.changes.send_modify(|changes| *changes += 1);

@@ -42,13 +42,13 @@ pub type Replies = Pin<Box<dyn Stream<Item = Result<WatchPushReply, Fault>> + Se
 #[derive(Debug)]
 pub struct Watches {
     receipts: Arc<Receipts>,
-    peers: Peers,
+    peers: Arc<Peers>,
     places: Arc<Semaphore>,
 }
 
 impl Watches {
     /// Of pushes with these receipts, and of those that others took.
-    pub fn new(receipts: Arc<Receipts>, peers: Peers) -> Self {
+    pub fn new(receipts: Arc<Receipts>, peers: Arc<Peers>) -> Self {
         Self { receipts, peers, places: Arc::new(Semaphore::new(WATCHES_MAX)) }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     lane::sample::lanes,
     ledger::Ledger,
     metrics::Metrics,
-    push::{Leg, Level, Plan, Record, Target, compose},
+    push::{Leg, Level, Loss, Plan, Record, Target, compose},
 };
 
 const DEADLINE_US: u64 = 1_000_000;
@@ -73,7 +73,7 @@ impl World {
             expires_us: None,
         };
         if self.outgoing.push(parcel, 1, self.now_us).is_err() {
-            record.ticket(0).lost();
+            record.ticket(0).lost(Loss::QueueFull);
         }
         let receipt = compose(&record, &record.state(), Level::Settled);
         self.pushes.push((record, receipt));
@@ -126,7 +126,7 @@ impl World {
 
     fn lost(tickets: Vec<Ticket>) {
         for ticket in tickets {
-            ticket.lost();
+            ticket.lost(Loss::Dead);
         }
     }
 
@@ -209,7 +209,7 @@ impl World {
 
 fn is_heard(record: &Record) -> bool {
     let heard = &record.state().heard[0];
-    heard.is_lost || heard.outcome.is_some() || !record.legs[0].is_known
+    heard.is_lost() || heard.outcome.is_some() || !record.legs[0].is_known
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     lane::sample::lanes,
     push::{
-        Target,
+        Loss, Target,
         plan::{Leg, LegUser, Plan},
     },
 };
@@ -33,7 +33,7 @@ fn tried(outcome: Outcome) -> Heard {
 }
 
 fn lost() -> Heard {
-    Heard { is_lost: true, ..Heard::default() }
+    Heard { lost: Some(Loss::Dead), ..Heard::default() }
 }
 
 fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
@@ -47,7 +47,7 @@ fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
 fn what_a_dead_node_left_pending_is_lost_and_the_rest_stands() {
     let plan = plan(vec![leg(0, &[(0, 3)])]);
     let outcome = Outcome { written: 2, pending: 1, ..Outcome::default() };
-    let heard = Heard { outcome: Some(outcome), is_lost: true, at: None };
+    let heard = Heard { outcome: Some(outcome), ..lost() };
     let receipt = receipt(&plan, vec![heard], users(&["ann"]));
     assert_eq!((receipt.pending, receipt.complete), (0, true));
     assert_eq!((receipt.outcomes["WRITTEN"], receipt.outcomes["NODE_LOST"]), (2, 1));
@@ -110,7 +110,7 @@ fn heard() -> impl Strategy<Value = Heard> {
         });
     (prop::option::of(tried), any::<bool>()).prop_map(|(outcome, is_lost)| Heard {
         outcome,
-        is_lost,
+        lost: is_lost.then_some(Loss::Deadline),
         at: None,
     })
 }
