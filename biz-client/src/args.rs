@@ -25,7 +25,8 @@ mod questions;
         biz-client push room room-001 \"Hello\" --wait acked --wait-ms 5000\n  \
         biz-client watch 01J5ZK6Q7V8W9X0Y1Z2A3B4C5D\n  \
         biz-client room show room-001\n  \
-        biz-client listen room room-001\n\n\
+        biz-client listen room room-001\n  \
+        biz-client explain --user user-001\n\n\
         A message is text as given, @FILE for a file (@@text for text that begins with @), or - for standard input; \
         bytes that are not UTF-8 are pushed as binary.\n\
         Exit code: 0 accepted, and the level of --wait reached when one was given; 1 refused or nobody answered; \
@@ -155,11 +156,35 @@ pub enum Command {
         #[arg(long, default_value = "1h", value_name = "TIME", value_parser = since)]
         since: Since,
     },
+    /// Why messages did or did not reach a user, or the members of a room: what every part says, then one sentence.
+    Explain(Explain),
+    /// The way of one message, hop by hop, with times.
+    Trace {
+        /// As the push answered.
+        message_id: String,
+    },
     /// Connect as a client and print what arrives, until Ctrl-C.
     Listen {
         #[command(subcommand)]
         to: ListenTo,
     },
+}
+
+/// What is to be explained.
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    /// Messages for this user; with --room, those of that room.
+    #[arg(long, required_unless_present = "room")]
+    pub user: Option<UserId>,
+    /// Messages for this room.
+    #[arg(long)]
+    pub room: Option<RoomId>,
+    /// This message, as the push answered; the last ones unless given.
+    #[arg(long, value_name = "MESSAGE_ID", default_value = "")]
+    pub message: String,
+    /// Most messages to show.
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub last: u32,
 }
 
 /// Whom a push is for.

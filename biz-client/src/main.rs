@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod degraded;
+mod explain;
 mod failure;
 mod listen;
 mod message;
@@ -56,6 +57,8 @@ fn run(args: Args) -> Result<(), Failure> {
             Some(Command::User { question }) => user::run(servers, question, &mut output).await,
             Some(Command::Node { question }) => node::run(servers, question, &mut output).await,
             Some(Command::Audit { since }) => audit::run(servers, since, &mut output).await,
+            Some(Command::Explain(about)) => explain::explain(servers, about, &mut output).await,
+            Some(Command::Trace { message_id }) => explain::trace(servers, &message_id, &mut output).await,
             Some(Command::Listen { to }) => listen::run(servers, to, &mut output).await,
         }
     })

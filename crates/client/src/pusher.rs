@@ -1,5 +1,7 @@
 //! Pushes to rooms and users.
 
+mod explain;
+
 use std::time::Duration;
 
 use roomcast_proto::pubsub::{
