@@ -141,3 +141,41 @@ impl History {
         self.left.iter().rev()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Arc};
+
+    use roomcast_types::{Class, Incarnation};
+
+    use super::*;
+    use crate::{ports::Traits, shard::timers::NEVER, tally::Tally};
+
+    fn walked(number: WalkNumber, excluded: usize) -> Walked {
+        let message_id = MessageId::new(number, Incarnation::random(), 0);
+        let traits = Traits {
+            message_id,
+            class: Class::Ordered,
+            expires_at: None,
+            key: None,
+            wants_ack: false,
+            trace: None,
+        };
+        let users: HashSet<_> =
+            (0..excluded).map(|user| UserId::new(format!("user-{user}")).unwrap()).collect();
+        let entry =
+            Entry::new(traits, NEVER, Some(Arc::new(users)), false, Tally::new(message_id, 0, |_, _| {}));
+        Walked { entry, whom: Whom::All, number, came: Instant::now() }
+    }
+
+    #[test]
+    fn the_oldest_messages_are_forgotten_by_their_number_and_by_whom_they_exclude() {
+        let mut history = History::default();
+        (0..3_000).for_each(|number| history.walked(walked(number, 0)));
+        let kept: Vec<_> = history.messages().map(|walked| walked.number).collect();
+        assert_eq!((kept.len(), kept[0]), (MESSAGES_MAX, 2_999));
+        (3_000..3_100).for_each(|number| history.walked(walked(number, 1_000)));
+        assert_eq!(history.messages().count(), EXCLUDED_MAX / 1_000);
+        assert_eq!(history.messages().next().map(|walked| walked.number), Some(3_099));
+    }
+}
