@@ -248,6 +248,12 @@ impl Cluster {
         self.nodes[index].take().expect("was not ended").stop(connect_node::Running::stop).await;
     }
 
+    /// Stops a push-manager in order.
+    pub async fn stop_push_manager(&mut self, index: usize) {
+        let hosted = self.push_managers[index].take().expect("was not ended");
+        hosted.stop(push_manager::Running::stop).await;
+    }
+
     /// Ends a controller as `kill -9` does.
     pub fn kill_controller(&mut self, index: usize) {
         self.controllers[index].take().expect("was not ended").kill();

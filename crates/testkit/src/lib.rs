@@ -10,6 +10,7 @@ pub mod errors;
 pub mod freeze;
 pub mod otlp;
 pub mod programs;
+pub mod proxy;
 #[cfg(test)]
 mod structure;
 pub mod wait;
@@ -18,5 +19,6 @@ pub mod ws;
 pub use api::{Api, outcome};
 pub use backends::Servers;
 pub use cluster::{Cluster, ClusterBuilder};
+pub use proxy::Proxy;
 pub use wait::{DEADLINE, eventually};
 pub use ws::Client;
