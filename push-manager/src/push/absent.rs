@@ -20,8 +20,8 @@ use tokio::{
 use super::{plan::Absent, record::Record};
 use crate::cards::Cards;
 
-/// How old an answer may be.
-const FRESH: Duration = Duration::from_millis(250);
+/// How old an answer may be: as late as nodes tell that the number of sessions in a room changed.
+const FRESH: Duration = Duration::from_millis(100);
 /// Pushes on their way to the task; for one more it is unknown.
 const PUSHES_WAITING_MAX: usize = 4_096;
 /// Rooms asked for at once; for one more it is unknown.

@@ -8,6 +8,7 @@ mod ledger;
 mod pages;
 mod promise;
 mod pushes;
+mod receipts;
 mod reflection;
 mod rooms;
 mod traces;
