@@ -133,7 +133,8 @@ async fn what_a_user_missed_is_told_by_who_was_where() {
     let slot = format!("{}?user_id=eve&client_id=tab", cluster.ws(0));
     let mut first = Client::open(&slot).await.unwrap();
     first.frame("welcome").await;
-    let second = Client::open(&slot.replace(&cluster.ws(0), &cluster.ws(1))).await.unwrap();
+    let mut second = Client::open(&slot.replace(&cluster.ws(0), &cluster.ws(1))).await.unwrap();
+    second.frame("welcome").await;
     assert_eq!(first.closed().await, Some(4500));
     named(&asker.user("eve", "").await, "NONE", &["connect-node-1", "4500 (taken over by a later session)"]);
     drop((second, bob.frame("push").await));
