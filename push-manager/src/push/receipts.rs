@@ -1,7 +1,7 @@
 //! The receipts of recent pushes, so that outcomes that come after the answer can be asked for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,7 +18,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Records that one question looks at: it holds up those who add records.
 const LOOKED_AT_MAX: usize = 10_000;
 
-/// Recent pushes by id, and so by age.
+/// Recent pushes, in the order in which they came: a clock that is set back makes younger ids smaller than older ones.
 #[derive(Debug)]
 pub struct Receipts {
     kept: Mutex<Kept>,
@@ -29,7 +29,9 @@ pub struct Receipts {
 
 #[derive(Debug, Default)]
 struct Kept {
-    records: BTreeMap<MessageId, Arc<Record>>,
+    records: HashMap<MessageId, Arc<Record>>,
+    /// The oldest first.
+    order: VecDeque<Arc<Record>>,
     bytes: usize,
 }
 
@@ -48,6 +50,7 @@ impl Receipts {
     pub fn add(&self, record: Arc<Record>) {
         let mut kept = self.lock();
         kept.bytes += record.bytes();
+        kept.order.push_back(record.clone());
         kept.records.insert(record.message_id, record);
         self.forget(&mut kept);
     }
@@ -62,13 +65,14 @@ impl Receipts {
 
     fn forget(&self, kept: &mut Kept) {
         let now = Instant::now();
-        while let Some(oldest) = kept.records.first_entry() {
-            let is_old = now.saturating_duration_since(oldest.get().accepted) > self.ttl;
+        while let Some(oldest) = kept.order.front() {
+            let is_old = now.saturating_duration_since(oldest.accepted) > self.ttl;
             // The youngest is kept, whatever it takes.
-            if !is_old && (kept.bytes <= self.bytes_max || kept.records.len() == 1) {
+            if !is_old && (kept.bytes <= self.bytes_max || kept.order.len() == 1) {
                 break;
             }
-            if let Some((_, record)) = kept.records.pop_first() {
+            if let Some(record) = kept.order.pop_front() {
+                kept.records.remove(&record.message_id);
                 kept.bytes -= record.bytes();
                 self.metrics.forgotten(is_old).increment(1);
             }
@@ -92,12 +96,43 @@ impl Receipts {
     /// The last pushes that are wanted, newest first, among those of the recent past.
     pub fn recent(&self, last: usize, is_wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
         let kept = self.lock();
-        let recent = kept.records.values().rev().take(LOOKED_AT_MAX);
+        let recent = kept.order.iter().rev().take(LOOKED_AT_MAX);
         let fresh = recent.filter(|record| record.accepted.elapsed() <= self.ttl);
         fresh.filter(|record| is_wanted(record)).take(last).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_types::Incarnation;
+
+    use super::*;
+    use crate::{
+        lane::sample::lanes,
+        metrics::Metrics,
+        push::{Plan, Target},
+    };
+
+    fn record(unix_ms: u64) -> Arc<Record> {
+        let id = MessageId::new(unix_ms, Incarnation::random(), 0);
+        Record::new(id, Target::All, false, &Plan::new(lanes(0)), false)
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_younger_receipt_go_before_an_older_one() {
+        let (old, new, newest) = (record(9_000), record(1_000), record(1_001));
+        let room_for_two = old.bytes() * 2;
+        let receipts = Receipts::new(Duration::from_secs(60), room_for_two, Metrics::new().receipts);
+        for record in [&old, &new, &newest] {
+            receipts.add(record.clone());
+        }
+        let found = |record: &Record| receipts.find(record.message_id).is_ok();
+        assert_eq!((found(&old), found(&new), found(&newest)), (false, true, true));
+        let recent: Vec<_> = receipts.recent(9, |_| true).iter().map(|record| record.message_id).collect();
+        assert_eq!(recent, [newest.message_id, new.message_id]);
     }
 }
