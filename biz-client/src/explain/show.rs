@@ -230,8 +230,12 @@ fn way(push: &PushEvidence) -> String {
             (_, Some(heard_us)) => format!("heard {}", micros(heard_us)),
             (_, None) => "nothing heard".to_owned(),
         };
-        let blind = if hop.trusted { "" } else { " blind" };
-        add(&mut way, format!("{}{blind} {end}", hop.node_id));
+        let blind = if hop.trusted { "" } else { " (blind)" };
+        let times = [("sent", hop.sent_us), ("waited", hop.wait_us), ("walked", hop.walk_us)];
+        let times = times.iter().filter_map(|(what, us)| Some(format!("{what} {}, ", micros((*us)?))));
+        let times = times.collect::<String>();
+        let gap = if way.is_empty() { "" } else { "; " };
+        way.push_str(&format!("{gap}{}{blind}: {times}{end}", hop.node_id));
     }
     way
 }

@@ -66,11 +66,12 @@ fn unknown(evidence: &Explanation, message_id: &str) -> Verdict {
         let is_node = evidence.nodes.iter().any(|node| part.part.starts_with(&node.node_id));
         !is_node && part.part != "controller"
     };
-    let why = match evidence.missing.iter().find(about) {
-        Some(part) => format!("{}: {}", part.part, part.why),
-        None => "no push-manager remembers it".to_owned(),
+    let sentence = match evidence.missing.iter().find(about) {
+        // What a push-manager says of a message that it does not know is a sentence already.
+        Some(part) if part.why.contains(message_id) => format!("{} (asked: {})", part.why, part.part),
+        Some(part) => format!("message {message_id} is not known: {}: {}", part.part, part.why),
+        None => format!("message {message_id} is not known: no push-manager remembers it"),
     };
-    let sentence = format!("message {message_id} is not known, or forgotten: {why}");
     Verdict::new(Hop::PushManager, sentence)
 }
 
