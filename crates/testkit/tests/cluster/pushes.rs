@@ -128,7 +128,7 @@ async fn bad_pushes_are_refused_by_name_and_reach_nobody() {
         ),
         ("/v1/push/room/room", json!({"content": {"data": "x".repeat(65_537)}}), 413, "TOO_LARGE", "65536"),
         ("/v1/push/users", json!({"user_ids": [], "content": content}), 400, "BAD_REQUEST", "user_ids"),
-        ("/v1/push/somebody", json!({"content": content}), 404, "NOT_FOUND", "/v1/push/somebody"),
+        ("/v1/push/nobody/x", json!({"content": content}), 404, "NOT_FOUND", "/v1/push/nobody/x"),
     ];
     for (path, body, status, code, named) in cases {
         let (found, reply) = api.post(path, body).await;
