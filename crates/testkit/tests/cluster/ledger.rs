@@ -19,14 +19,13 @@ async fn audit(cluster: &Cluster, manager: usize) -> AuditReply {
     cluster.pusher(manager).audit(HOUR).await.expect("the push-manager answers")
 }
 
-/// Pushes to a user until something waits in front of its socket.
+/// Pushes to a user until more waits in front of its socket than the kernel still takes.
 async fn fill(cluster: &Cluster, user: &str) {
-    loop {
-        let content = Content::text(ContentType::Text, "x".repeat(20_000));
+    let mut waiting = 0;
+    while waiting < 2 {
+        let content = Content::text(ContentType::Text, "x".repeat(60_000));
         let reply = cluster.pusher(0).push_to_user(user, content, &PushOptions::default()).await.unwrap();
-        if reply.receipt.unwrap().pending > 0 {
-            return;
-        }
+        waiting += reply.receipt.unwrap().pending;
     }
 }
 
