@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::result_large_err)]
 
+mod audits;
 mod servers;
 
 use std::{io::Write, process::Stdio, time::Duration};

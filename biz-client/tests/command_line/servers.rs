@@ -25,7 +25,7 @@ pub fn refusing_address() -> String {
     StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-async fn serve(router: Router) -> (String, JoinHandle<()>) {
+pub async fn serve(router: Router) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let serving = router.serve_with_incoming(TcpListenerStream::new(listener));
