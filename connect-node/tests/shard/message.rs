@@ -7,11 +7,13 @@ use connect_node::{
     tally::{Counts, Tally},
     wire,
 };
+use futures_util::StreamExt;
 use roomcast_proto::pubsub::{Content, Deliver, deliver::Target};
 use roomcast_types::{Class, Incarnation, MessageId, RoomId};
+use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::{sync::watch, time::Instant};
-use tokio_tungstenite::MaybeTlsStream;
+use tokio_tungstenite::{MaybeTlsStream, tungstenite::Message as Text};
 
 use crate::fixture::{Client, Node, within};
 
@@ -55,6 +57,19 @@ impl Pushed {
         let counts = self.until("every outcome", |counts| counts.pending == 0).await;
         assert_eq!(counts.unaccounted, 0, "{counts:?}");
         counts
+    }
+}
+
+impl Client {
+    /// The next text frame; `None` at the end of the connection.
+    pub async fn next_text(&mut self) -> Option<Value> {
+        loop {
+            match within("a frame", self.socket.next()).await {
+                Some(Ok(Text::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Text::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
     }
 }
 
@@ -111,12 +126,13 @@ impl Node {
         client
     }
 
-    /// Pushes until the only member of the room has something waiting; what was pushed.
+    /// Pushes until something waits for the only member of the room; what was pushed. Its frames are larger than what the
+    /// kernel takes, also of what it takes after a first refusal.
     pub async fn fill(&self, room: &str) -> Vec<Pushed> {
         let mut pushed = Vec::new();
         loop {
             let filler =
-                Message { room, ..Message::new(Class::Ordered, format!("fill {}", "x".repeat(20_000))) };
+                Message { room, ..Message::new(Class::Ordered, format!("fill {}", "x".repeat(200_000))) };
             let mut push = self.push_message(filler).await;
             let counts = push.walked().await;
             assert_eq!(counts.dropped_slow, 0, "the member waits before it is slow");
