@@ -10,6 +10,7 @@ use roomcast_proto::{
     convert,
     pubsub::{self, Deliver, Outcome, SessionOutcome, session_outcome, up_item::Item},
 };
+use roomcast_registry::State;
 use roomcast_runtime::Span;
 use roomcast_types::{Class, MessageId};
 use tokio::time::Instant;
@@ -51,8 +52,11 @@ pub async fn deliver(hub: &Arc<Core>, lane: &Arc<Lane>, mut message: Deliver) {
             tally: tally.clone(),
         };
         if !hub.shards().send(shard, ToShard::Deliver(delivery)).await {
-            // The shard has ended, and its sessions with it.
-            tally.report(closed, Hops::default());
+            // The shard has ended, and its sessions with it. Unless they were closed in order, the whole node is ending:
+            // what it held is lost, and it must not tell that there was nothing.
+            if hub.life() == State::Draining {
+                tally.report(closed, Hops::default());
+            }
         }
     }
 }
