@@ -8,7 +8,7 @@ use crate::{
     args::{Action, Flags, How, PushTarget, Servers},
     degraded::Degraded,
     failure::Failure,
-    output::{Output, pairs, yes},
+    output::{Output, yes},
     receipt,
 };
 
@@ -76,10 +76,10 @@ fn content(how: &How, message: &str, timeout: Duration) -> Result<(Content, Push
 
 fn describe(reply: &PushReply) -> String {
     let receipt = reply.receipt.clone().unwrap_or_default();
-    let head = pairs([
+    let head = [
         ("accepted", reply.message_id.clone()),
         ("logged", if reply.logged { yes(true) } else { String::new() }),
         Degraded(&reply.degraded).line(),
-    ]);
-    head + &receipt::describe(&receipt)
+    ];
+    receipt::describe(head, &receipt)
 }

@@ -8,9 +8,11 @@ use crate::output::{list, pairs, yes};
 const PENDING: &str = "pending";
 const TARGETS: &str = "targets";
 
-/// A receipt: whether its level is reached, the nodes, the counts, and each user of a push to users.
-pub fn describe(receipt: &Receipt) -> String {
-    let mut text = pairs([("complete", complete(receipt)), ("nodes", nodes(receipt))]);
+/// A receipt below what its head says: whether its level is reached, the nodes, the counts, and each user of a push to
+/// users.
+pub fn describe<const N: usize>(head: [(&'static str, String); N], receipt: &Receipt) -> String {
+    let own = [("complete", complete(receipt)), ("nodes", nodes(receipt))];
+    let mut text = pairs(head.into_iter().chain(own));
     let mut outcomes: Vec<_> = receipt.outcomes.iter().map(|(word, count)| (word.as_str(), *count)).collect();
     outcomes.sort_unstable();
     let sums = [(PENDING, receipt.pending), (TARGETS, receipt.targets)];

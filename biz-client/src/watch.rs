@@ -8,7 +8,7 @@ use crate::{
     args::{Level, Servers},
     degraded::Degraded,
     failure::Failure,
-    output::{Output, pairs},
+    output::Output,
     receipt,
 };
 
@@ -49,7 +49,7 @@ impl Screen {
             return output.line(&format!("{age}  {}", receipt::line(&receipt)));
         }
         let head = [("message", reply.message_id.clone()), ("age", age), Degraded(&reply.degraded).line()];
-        let text = pairs(head) + &receipt::describe(&receipt);
+        let text = receipt::describe(head, &receipt);
         let text = text.trim_end();
         // Up to the first line of what was drawn, and everything below it goes.
         let back = if self.lines == 0 { String::new() } else { format!("\x1b[{}A\x1b[J", self.lines) };
