@@ -2,7 +2,7 @@
 
 use std::{io::IoSlice, rc::Rc};
 
-use roomcast_types::UserId;
+use roomcast_types::{SessionId, UserId};
 use tokio::time::Instant;
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     flow::Flow,
     history::WalkNumber,
     out::Frame,
-    sending::SentEnd,
+    sending::{Sent, SentEnd},
     session::Session,
     timers::Millis,
 };
@@ -77,6 +77,16 @@ impl Walk {
 }
 
 impl Batch {
+    /// Counts what one session got, where that was not everything.
+    #[cold]
+    fn count(&mut self, sent: &Sent, session: SessionId) {
+        for (index, counts) in self.counts.iter_mut().enumerate() {
+            let outcome = sent.outcome(index);
+            counts.add(outcome);
+            self.entries[index].0.except(outcome, session);
+        }
+    }
+
     /// The sums, each with its message, when that came, and the times of a walk that began then and ends now.
     pub(super) fn counts(
         &mut self,
@@ -114,15 +124,12 @@ pub(super) fn deliver(
         batch.all_written += 1;
         return SentEnd::Complete;
     }
-    for (index, counts) in batch.counts.iter_mut().enumerate() {
-        let outcome = sent.outcome(index);
-        counts.add(outcome);
-        batch.entries[index].0.except(outcome, session.session_id);
-    }
+    batch.count(&sent, session.session_id);
     sent.end
 }
 
 /// As [`deliver`], where some of the messages are not for this session.
+#[cold]
 fn deliver_some(
     session: &mut Session,
     slot: u32,

@@ -178,6 +178,7 @@ impl Session {
     }
 
     /// These frames were written: those that are to be acknowledged or reported are remembered.
+    #[cold]
     pub(super) fn note_written(&mut self, frames: &[Rc<Frame>]) {
         for entry in frames.iter().filter_map(|frame| frame.entry.as_ref()) {
             note(entry, &mut self.unacked, &mut self.traced);
