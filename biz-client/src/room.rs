@@ -43,13 +43,23 @@ pub async fn run(servers: &Servers, question: RoomQuestion, output: &mut Output)
         }
         RoomQuestion::Create { room, max_users, membership } => {
             let membership = room_card::Membership::from(membership).into();
-            let request = CreateRoomRequest { room_id: room.into(), max_users, membership };
+            let request = CreateRoomRequest {
+                room_id: room.into(),
+                max_users,
+                membership,
+                ..CreateRoomRequest::default()
+            };
             let reply = controller.create_room(request).await.map_err(refused)?;
             output.show(&reply, |card| format!("created\n{}", describe_card(card)))
         }
         RoomQuestion::Update { room, max_users, membership } => {
             let membership = membership.map(|membership| room_card::Membership::from(membership).into());
-            let request = UpdateRoomRequest { room_id: room.into(), max_users, membership };
+            let request = UpdateRoomRequest {
+                room_id: room.into(),
+                max_users,
+                membership,
+                ..UpdateRoomRequest::default()
+            };
             let reply = controller.update_room(request).await.map_err(refused)?;
             output.show(&reply, |card| format!("updated\n{}", describe_card(card)))
         }

@@ -9,7 +9,9 @@ pub(crate) use budget::Budget;
 use std::sync::Arc;
 
 use roomcast_store::{presence::CardEntry, rooms::SeatRequest};
-use roomcast_types::{Code, Fault, Membership, RoomCard, RoomId, RoomState, SessionId, StoreTime, UserId};
+use roomcast_types::{
+    Code, Fault, Membership, OnLogFailure, RoomCard, RoomId, RoomState, SessionId, StoreTime, UserId,
+};
 use tokio::time::timeout_at;
 
 use self::batches::Seat;
@@ -132,6 +134,8 @@ async fn unknown_card(controller: &Controller, room: &RoomId, budget: &mut Budge
         state: RoomState::Active,
         membership: Membership::Follow,
         max_users: controller.config.room.default_max_users,
+        log: controller.config.log.room,
+        on_log_failure: OnLogFailure::default(),
     };
     let counts = budget.presence(controller, controller.presence.online_counts(room)).await;
     (card, counts.map_or(1, |(_, users)| users))

@@ -10,7 +10,7 @@ use roomcast_store::{
     presence::CardEntry,
     rooms::{NewRoom, RoomChange, RoomRow},
 };
-use roomcast_types::{Code, Fault, Membership, RoomCard, RoomId, RoomState};
+use roomcast_types::{Code, Fault, Membership, OnLogFailure, RoomCard, RoomId, RoomState};
 use tokio::time::timeout;
 
 use crate::{
@@ -155,5 +155,7 @@ fn unknown(controller: &Controller, room: &RoomId) -> RoomCard {
         state: RoomState::Active,
         membership: Membership::Follow,
         max_users: controller.config.room.default_max_users,
+        log: controller.config.log.room,
+        on_log_failure: OnLogFailure::default(),
     }
 }

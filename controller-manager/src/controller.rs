@@ -9,7 +9,7 @@ use roomcast_store::{
     presence::CardEntry,
     rooms::{NewRoom, RoomRow},
 };
-use roomcast_types::{Code, Fault, Membership, RoomId, ServiceId, StoreTime};
+use roomcast_types::{Code, Fault, Membership, OnLogFailure, RoomId, ServiceId, StoreTime};
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
@@ -153,6 +153,8 @@ impl Controller {
         self.config.room.auto_create.then_some(NewRoom {
             max_users: self.config.room.default_max_users,
             membership: Membership::Follow,
+            log: self.config.log.room,
+            on_log_failure: OnLogFailure::default(),
             is_auto_created: true,
         })
     }

@@ -106,6 +106,8 @@ pub struct Context {
     pub manager_id: String,
     /// This life of ours.
     pub incarnation: Incarnation,
+    /// host:port of our gRPC interface, for nodes that read logs.
+    pub grpc_address: String,
     /// Bounds of each queue.
     pub bounds: Bounds,
     /// When an unacknowledged message is given up.

@@ -198,6 +198,7 @@ impl Pusher {
             logged: false,
             degraded: receipt::degraded(&record, &state, level),
             receipt: Some(receipt),
+            ..PushReply::default()
         })
     }
 
@@ -341,6 +342,7 @@ impl Message {
                 ttl_ms: self.expires_us.map(|_| 0),
                 key: self.push.options.key.clone(),
                 ack: self.push.options.wants_ack,
+                ..Deliver::default()
             })),
         }
     }

@@ -104,7 +104,8 @@ impl Starting {
         let Self { config, id, front } = self;
         let own = &config.push_manager;
         let incarnation = Incarnation::random();
-        let context = Arc::new(context(&config, incarnation, &front.telemetry));
+        let grpc_address = format!("{}:{}", config.network.advertised(), front.grpc_address().port());
+        let context = Arc::new(context(&config, incarnation, grpc_address.clone(), &front.telemetry));
         let (fleet, keeper) = fleet(context.clone(), Roster::start(registry.clone(), Role::ConnectNode));
         let fleet = Arc::new(fleet);
         let controllers = Roster::start(registry.clone(), Role::ControllerManager);
@@ -143,7 +144,7 @@ impl Starting {
         let registration = Registration {
             role: Role::PushManager,
             id,
-            grpc_address: format!("{}:{}", config.network.advertised(), front.grpc_address().port()),
+            grpc_address,
             url: String::new(),
             incarnation,
             state: State::Starting,
@@ -169,12 +170,18 @@ impl Starting {
     }
 }
 
-fn context(config: &Config, incarnation: Incarnation, telemetry: &Telemetry) -> Context {
+fn context(
+    config: &Config,
+    incarnation: Incarnation,
+    grpc_address: String,
+    telemetry: &Telemetry,
+) -> Context {
     let own = &config.push_manager;
     let metrics = telemetry.register(Metrics::new);
     Context {
         manager_id: own.id.clone(),
         incarnation,
+        grpc_address,
         bounds: Bounds { messages: own.lane_queue_messages, bytes: own.lane_queue_bytes.as_usize() },
         deadline: own.lane_deadline,
         trust: own.lane_trust,

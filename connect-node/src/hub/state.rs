@@ -346,5 +346,7 @@ fn interest_in(room: &RoomId, sessions: u64, card: CardMark) -> RoomInterest {
         card_version: card.version,
         withdrawn: false,
         membership: room_card::Membership::from(card.membership).into(),
+        log: room_card::Log::from(card.log).into(),
+        on_log_failure: room_card::OnLogFailure::from(card.on_log_failure).into(),
     }
 }

@@ -163,6 +163,7 @@ fn outcome(message_id: MessageId, counts: &Counts, hops: Hops) -> Outcome {
         sessions: counts.sessions.iter().map(session).collect(),
         wait_us: micros(hops.wait),
         walk_us: micros(hops.walk),
+        repeat: false,
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) fn read(result: Option<change_result::Result>) -> Answer {
             card: joined.card.map_or_else(CardMark::default, |card| CardMark {
                 version: card.version,
                 membership: card.membership().into(),
+                log: card.log().into(),
+                on_log_failure: card.on_log_failure().into(),
             }),
             members: joined.members,
         },

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use roomcast_proto::pubsub::{LaneHello, LanePing, LaneUp, room_card, up_item::Item};
-use roomcast_types::{Code, Incarnation, Membership, RoomCard, RoomState, ServiceId};
+use roomcast_types::{
+    Code, Incarnation, LogPolicy, Membership, OnLogFailure, RoomCard, RoomState, ServiceId,
+};
 use tokio::time::{Instant, advance, sleep_until};
 
 use super::{
@@ -220,6 +222,8 @@ async fn a_card_that_changes_rides_on_interest_at_once() {
         state: RoomState::Active,
         membership,
         max_users: 9,
+        log: LogPolicy::None,
+        on_log_failure: OnLogFailure::Degrade,
     };
     bench.hub.room_changed(&card(7, Membership::Durable)).await;
     bench.hub.room_changed(&card(6, Membership::Follow)).await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use roomcast_proto::pubsub::{
-    Deliver, DownItem, LaneDown, LaneHello, LaneHelloReply, LanePing, LaneUp, Outcome,
+    Deliver, DownItem, LaneDown, LaneHello, LaneHelloReply, LanePing, LaneUp, Outcome, PositionConflict,
     connect_node_service_client::ConnectNodeServiceClient, down_item, interest::Snapshot, up_item,
 };
 use roomcast_types::{Incarnation, MessageId};
@@ -23,6 +23,7 @@ pub struct Learned {
     pub rooms: BTreeMap<String, u64>,
     pub users: BTreeMap<String, u64>,
     pub outcomes: Vec<Outcome>,
+    pub conflicts: Vec<PositionConflict>,
     pub pongs: Vec<u64>,
     /// Whole snapshots.
     pub snapshots: usize,
@@ -76,6 +77,7 @@ impl FakeManager {
             incarnation: self.incarnation.as_u64(),
             up_seen,
             node_incarnation: self.node,
+            grpc_address: String::new(),
         };
         down.send(LaneDown { hello: Some(hello), ..LaneDown::default() }).await.unwrap();
         let mut up = client.lane(ReceiverStream::new(messages)).await.unwrap().into_inner();
@@ -150,6 +152,7 @@ impl Learned {
             self.up_seen = number;
             match item.item.unwrap() {
                 up_item::Item::Outcome(outcome) => self.outcomes.push(outcome),
+                up_item::Item::Conflict(conflict) => self.conflicts.push(conflict),
                 up_item::Item::Interest(interest) => {
                     let kind = interest.snapshot();
                     let is_part = kind != Snapshot::None;

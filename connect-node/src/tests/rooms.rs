@@ -5,7 +5,7 @@ use std::time::Duration;
 use roomcast_proto::pubsub::{
     Content, Deliver, UserTargets, deliver::Target, kick_request::Reason, session_change::Change,
 };
-use roomcast_types::{CardMark, Code, Membership, RoomCard, RoomState, UserId};
+use roomcast_types::{CardMark, Code, LogPolicy, Membership, OnLogFailure, RoomCard, RoomState, UserId};
 
 use super::{
     bench::{Bench, room},
@@ -30,7 +30,15 @@ fn shards_of(bench: &Bench, deliver: &Deliver) -> Vec<u16> {
 }
 
 fn card(name: &str, version: u64, state: RoomState) -> RoomCard {
-    RoomCard { room_id: room(name), version, state, membership: Membership::Follow, max_users: 100 }
+    RoomCard {
+        room_id: room(name),
+        version,
+        state,
+        membership: Membership::Follow,
+        max_users: 100,
+        log: LogPolicy::None,
+        on_log_failure: OnLogFailure::Degrade,
+    }
 }
 
 async fn left(bench: &mut Bench, session: SessionKey) -> LeftReason {

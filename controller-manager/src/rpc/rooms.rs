@@ -226,6 +226,8 @@ pub(super) async fn create(
     let new = NewRoom {
         max_users: fields::max_users(request.max_users.unwrap_or(controller.config.room.default_max_users))?,
         membership: convert::membership(request.membership)?,
+        log: request.log.map_or(Ok(controller.config.log.room), convert::log_policy)?,
+        on_log_failure: convert::on_log_failure(request.on_log_failure)?,
         is_auto_created: false,
     };
     cards::create(&controller, &room, new).await.map(|card| (&card).into())
@@ -239,9 +241,14 @@ pub(super) async fn update(
     let change = RoomChange {
         max_users: request.max_users.map(fields::max_users).transpose()?,
         membership: request.membership.map(convert::membership).transpose()?,
+        log: request.log.map(convert::log_policy).transpose()?,
+        on_log_failure: request.on_log_failure.map(convert::on_log_failure).transpose()?,
     };
     if change == RoomChange::default() {
-        return Err(Fault::new(Code::BadRequest, "nothing to change: give max_users or membership"));
+        return Err(Fault::new(
+            Code::BadRequest,
+            "nothing to change: give max_users, membership, log or on_log_failure",
+        ));
     }
     cards::update(&controller, &room, change).await.map(|card| (&card).into())
 }

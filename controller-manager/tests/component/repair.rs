@@ -6,7 +6,7 @@ use roomcast_store::{
     Presence, Rooms,
     rooms::{NewRoom, SeatRequest},
 };
-use roomcast_types::{Membership, RoomId, UserId};
+use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomId, UserId};
 
 use super::{
     node::FakeNode,
@@ -160,7 +160,13 @@ async fn seats_of_an_earlier_run_are_found_when_a_controller_starts() {
     let mut world = World::new(&[]).await;
     let user = UserId::new("user").unwrap();
     let request = SeatRequest { user_id: user.clone(), user_name: String::new() };
-    let new = NewRoom { max_users: 10, membership: Membership::Follow, is_auto_created: true };
+    let new = NewRoom {
+        max_users: 10,
+        membership: Membership::Follow,
+        log: LogPolicy::Recent,
+        on_log_failure: OnLogFailure::Degrade,
+        is_auto_created: true,
+    };
     let now = world.presence.now().await.unwrap();
     world.rooms.admit(&room(), &[request], Some(new), now).await.unwrap();
     world.add_controller(&[]).await;

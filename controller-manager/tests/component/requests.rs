@@ -29,6 +29,7 @@ async fn bad_input_names_the_field_and_the_limit() {
         room_id: room_id.into(),
         max_users,
         membership,
+        ..CreateRoomRequest::default()
     };
     let join = |user_id: &str, user_name: &str| JoinRoomRequest {
         room_id: "room".into(),

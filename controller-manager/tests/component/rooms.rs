@@ -85,7 +85,12 @@ impl FakePusher {
 }
 
 fn create(room: &str) -> CreateRoomRequest {
-    CreateRoomRequest { room_id: room.into(), max_users: Some(2), membership: 0 }
+    CreateRoomRequest {
+        room_id: room.into(),
+        max_users: Some(2),
+        membership: 0,
+        ..CreateRoomRequest::default()
+    }
 }
 
 fn info(room: &str) -> GetRoomInfoRequest {
@@ -104,7 +109,12 @@ async fn a_changed_card_reaches_every_push_manager() {
     let created = client.create_room(create("room")).await.unwrap().into_inner();
     let again = client.create_room(create("room")).await.unwrap_err();
     assert_eq!(again.code(), Code::AlreadyExists);
-    let update = UpdateRoomRequest { room_id: "room".into(), max_users: Some(7), membership: None };
+    let update = UpdateRoomRequest {
+        room_id: "room".into(),
+        max_users: Some(7),
+        membership: None,
+        ..UpdateRoomRequest::default()
+    };
     eventually("both push-managers hear of changes", || {
         let (mut client, update) = (client.clone(), update.clone());
         let pushers = &pushers;
@@ -244,7 +254,12 @@ async fn a_push_manager_that_is_away_does_not_hold_up_a_change() {
         let mut client = client.clone();
         let (near, world) = (&near, &world);
         async move {
-            let update = UpdateRoomRequest { room_id: "room".into(), max_users: Some(7), membership: None };
+            let update = UpdateRoomRequest {
+                room_id: "room".into(),
+                max_users: Some(7),
+                membership: None,
+                ..UpdateRoomRequest::default()
+            };
             let started = std::time::Instant::now();
             let updated = client.update_room(update).await.unwrap().into_inner();
             assert!(started.elapsed() < Duration::from_secs(3));

@@ -84,8 +84,12 @@ async fn a_whole_room_that_went_away_is_released_in_few_transactions() {
 async fn a_durable_seat_is_kept_until_an_explicit_leave() {
     let world = World::new(&[]).await;
     let mut client = world.client().await;
-    let create =
-        CreateRoomRequest { room_id: "room".into(), max_users: None, membership: Membership::Durable.into() };
+    let create = CreateRoomRequest {
+        room_id: "room".into(),
+        max_users: None,
+        membership: Membership::Durable.into(),
+        ..CreateRoomRequest::default()
+    };
     client.create_room(create).await.unwrap();
     let node = FakeNode::start(&world, 0, "node").await;
     let (away, _) = node.open("away", "c", 1).await;
@@ -112,14 +116,24 @@ async fn a_room_that_stops_being_durable_lets_go_of_who_is_away() {
     let world = World::new(&[]).await;
     let mut client = world.client().await;
     let durable = Membership::Durable.into();
-    let create = CreateRoomRequest { room_id: "room".into(), max_users: None, membership: durable };
+    let create = CreateRoomRequest {
+        room_id: "room".into(),
+        max_users: None,
+        membership: durable,
+        ..CreateRoomRequest::default()
+    };
     client.create_room(create).await.unwrap();
     let node = FakeNode::start(&world, 0, "node").await;
     let (session, _) = node.open("away", "c", 1).await;
     node.join(session, "room").await.unwrap();
     node.close(session).await;
     let follow = Some(Membership::Follow.into());
-    let update = UpdateRoomRequest { room_id: "room".into(), max_users: None, membership: follow };
+    let update = UpdateRoomRequest {
+        room_id: "room".into(),
+        max_users: None,
+        membership: follow,
+        ..UpdateRoomRequest::default()
+    };
     client.update_room(update).await.unwrap();
     eventually("the absence is due", || async {
         world.presence.advance(PAST_THE_GRACE);

@@ -28,7 +28,7 @@ pub mod subscriber;
 pub use content::{Content, ContentType};
 pub use controller::Controller;
 pub use error::Error;
-pub use pusher::{Class, PushOptions, Pusher, Wait, Watch};
+pub use pusher::{Class, Offline, PushOptions, Pusher, Wait, Watch};
 pub use roomcast_proto::pubsub::{
     AuditReply, NodeCounts, PushReply, Receipt, SessionReceipt, UserReceipt, WatchPushReply,
 };

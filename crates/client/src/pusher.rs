@@ -9,7 +9,10 @@ use roomcast_proto::pubsub::{
     PushToUsersRequest, WatchPushReply, WatchPushRequest,
     push_manager_service_client::PushManagerServiceClient,
 };
-pub use roomcast_proto::pubsub::{content::Class, push_options::Wait};
+pub use roomcast_proto::pubsub::{
+    content::Class,
+    push_options::{Offline, Wait},
+};
 use roomcast_types::{RoomId, UserId};
 use tonic::{Streaming, transport::Channel};
 
@@ -39,6 +42,13 @@ pub struct PushOptions {
     pub key: String,
     /// EXPIRING and LATEST: dropped after this time, at most a day.
     pub ttl: Option<Duration>,
+    /// Makes the push one and the same however often it is sent to the same target within 5 minutes; at most 128 bytes. With
+    /// it a push whose answer was lost is tried again.
+    pub idempotency_key: String,
+    /// Whether it enters the log of its target, where that keeps one. `None`: classes ORDERED and CRITICAL do.
+    pub log: Option<bool>,
+    /// For users without a session.
+    pub offline: Offline,
     /// Instead of the pusher's own deadline.
     pub deadline: Option<Duration>,
     /// W3C trace context that this push belongs to.
@@ -176,7 +186,7 @@ impl Pusher {
         CallOptions {
             deadline: options.deadline.unwrap_or(self.deadline),
             traceparent: options.traceparent.clone(),
-            is_idempotent: false,
+            is_idempotent: !options.idempotency_key.is_empty(),
         }
     }
 }
@@ -210,6 +220,9 @@ impl From<&PushOptions> for pubsub::PushOptions {
             class: options.class.into(),
             key: options.key.clone(),
             ttl_ms: options.ttl.map(millis),
+            idempotency_key: options.idempotency_key.clone(),
+            log: options.log,
+            offline: options.offline.into(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What the platform remembers: rooms and seats (SQL), and the shared memory of who is where (presence).
+//! What the platform remembers: rooms and seats (SQL), the shared memory of who is where (presence), and messages for
+//! those who were away (logs and inboxes).
 //!
 //! Each trait has one conformance suite in [`conformance`], written against the trait alone, so that a further
 //! backend only has to be plugged in.
@@ -7,6 +8,7 @@ mod admission;
 pub mod conformance;
 pub mod counters;
 pub mod error;
+pub mod log;
 pub mod memory;
 pub mod mysql;
 pub mod open;
@@ -18,7 +20,8 @@ pub mod sqlite;
 
 pub use counters::Counters;
 pub use error::{Error, ErrorKind, Result};
-pub use memory::MemoryPresence;
+pub use log::{Inbox, Log, Logs};
+pub use memory::{MemoryPresence, log::MemoryLog};
 pub use mysql::MysqlRooms;
 pub use open::{Migrated, migrate, open_presence, open_rooms};
 pub use presence::Presence;

@@ -1,7 +1,7 @@
 //! The record of rooms and seats, behind one trait: SQL.
 
 use async_trait::async_trait;
-use roomcast_types::{Membership, RoomCard, RoomId, StoreTime, UserId};
+use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomCard, RoomId, StoreTime, UserId};
 
 use crate::{counters::Counters, error::Result};
 
@@ -27,6 +27,10 @@ pub struct NewRoom {
     pub max_users: u32,
     /// See [`RoomCard::membership`].
     pub membership: Membership,
+    /// See [`RoomCard::log`].
+    pub log: LogPolicy,
+    /// See [`RoomCard::on_log_failure`].
+    pub on_log_failure: OnLogFailure,
     /// See [`RoomRow::is_auto_created`].
     pub is_auto_created: bool,
 }
@@ -38,6 +42,10 @@ pub struct RoomChange {
     pub max_users: Option<u32>,
     /// See [`RoomCard::membership`].
     pub membership: Option<Membership>,
+    /// See [`RoomCard::log`].
+    pub log: Option<LogPolicy>,
+    /// See [`RoomCard::on_log_failure`].
+    pub on_log_failure: Option<OnLogFailure>,
 }
 
 /// A user that asks for a seat.

@@ -8,7 +8,7 @@ use roomcast_store::{
     ErrorKind, Rooms, SqliteRooms,
     rooms::{NewRoom, SeatRequest},
 };
-use roomcast_types::{Membership, RoomId, StoreTime, UserId};
+use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomId, StoreTime, UserId};
 use tokio::task::JoinSet;
 
 fn now() -> StoreTime {
@@ -29,7 +29,13 @@ fn seats(prefix: &str, count: usize) -> Vec<SeatRequest> {
 }
 
 fn new_room(max_users: u32) -> NewRoom {
-    NewRoom { max_users, membership: Membership::Follow, is_auto_created: true }
+    NewRoom {
+        max_users,
+        membership: Membership::Follow,
+        log: LogPolicy::Recent,
+        on_log_failure: OnLogFailure::Degrade,
+        is_auto_created: true,
+    }
 }
 
 async fn open(path: &Path) -> SqliteRooms {

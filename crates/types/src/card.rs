@@ -18,6 +18,30 @@ pub enum Membership {
     Durable,
 }
 
+/// What is kept of a room's messages, for those who come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogPolicy {
+    /// The last minutes, in the shared memory.
+    #[default]
+    Recent,
+    /// Nothing.
+    None,
+    /// Days, in the record.
+    Durable,
+}
+
+/// What becomes of a push whose log does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLogFailure {
+    /// RECENT: it goes out and says that it was not logged. DURABLE refuses all the same.
+    #[default]
+    Degrade,
+    /// It is refused with UNAVAILABLE.
+    Refuse,
+}
+
 /// Whether the room is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -29,13 +53,18 @@ pub enum RoomState {
     Deleted,
 }
 
-/// What rides on interest of a card: enough to tell which of two cards is younger, and whether its members may be away.
+/// What rides on interest of a card: enough to tell which of two cards is younger, whether its members may be away, and
+/// what becomes of its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CardMark {
     /// Of the card; 0 when none is known.
     pub version: u64,
     /// As that version says.
     pub membership: Membership,
+    /// As that version says.
+    pub log: LogPolicy,
+    /// As that version says.
+    pub on_log_failure: OnLogFailure,
 }
 
 impl CardMark {
@@ -47,7 +76,12 @@ impl CardMark {
 
 impl From<&RoomCard> for CardMark {
     fn from(card: &RoomCard) -> Self {
-        Self { version: card.version, membership: card.membership }
+        Self {
+            version: card.version,
+            membership: card.membership,
+            log: card.log,
+            on_log_failure: card.on_log_failure,
+        }
     }
 }
 
@@ -64,4 +98,8 @@ pub struct RoomCard {
     pub membership: Membership,
     /// The most users (not sessions) that may hold a seat.
     pub max_users: u32,
+    /// What is kept of its messages.
+    pub log: LogPolicy,
+    /// What becomes of a push that cannot be logged.
+    pub on_log_failure: OnLogFailure,
 }

@@ -128,6 +128,7 @@ impl TryFrom<Object<OptionsBody>> for PushOptions {
             class: class.unwrap_or_default().into(),
             key: options.key,
             ttl_ms: options.ttl_ms,
+            ..Self::default()
         })
     }
 }

@@ -44,7 +44,12 @@ impl Held {
                 continue;
             }
             let sessions = clamp(room.sessions);
-            let card = CardMark { version: room.card_version, membership: room.membership().into() };
+            let card = CardMark {
+                version: room.card_version,
+                membership: room.membership().into(),
+                log: room.log().into(),
+                on_log_failure: room.on_log_failure().into(),
+            };
             routes.rooms.set(&room_id, RoomShare { node, sessions, card });
             if let Some(snapshot) = &mut self.snapshot {
                 snapshot.rooms.insert(room_id.clone());

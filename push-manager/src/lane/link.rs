@@ -183,6 +183,7 @@ impl Link {
             incarnation: self.lane.context.incarnation.as_u64(),
             up_seen: self.up_seen,
             node_incarnation: self.life.map_or(0, Incarnation::as_u64),
+            grpc_address: self.lane.context.grpc_address.clone(),
         };
         let connection = self.lane.change(|outgoing| outgoing.begin(hello));
         let messages = Downstream::new(self.lane.clone(), connection);
@@ -306,7 +307,7 @@ impl Link {
                     has_interest = true;
                 }
                 Some(Item::Outcome(outcome)) => outcomes.push(outcome),
-                None => {}
+                Some(Item::Conflict(_)) | None => {}
             }
         }
         if has_interest {

@@ -15,6 +15,7 @@ pub fn lanes(count: u32) -> Arc<Vec<Arc<Lane>>> {
     let context = Arc::new(Context {
         manager_id: "m".into(),
         incarnation: Incarnation::random(),
+        grpc_address: String::new(),
         bounds: Bounds { messages: 1, bytes: 1 },
         deadline: second,
         trust: second,

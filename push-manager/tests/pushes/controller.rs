@@ -111,7 +111,13 @@ impl Drop for FakeController {
 }
 
 pub fn card(room_id: &str, version: u64, state: pubsub::room_card::State) -> RoomCard {
-    RoomCard { room_id: room_id.to_owned(), version, state: state.into(), membership: 0, max_users: 100 }
+    RoomCard {
+        room_id: room_id.to_owned(),
+        version,
+        state: state.into(),
+        max_users: 100,
+        ..RoomCard::default()
+    }
 }
 
 struct Service(Arc<Inner>);

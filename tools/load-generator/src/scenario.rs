@@ -115,7 +115,7 @@ pub async fn run(common: &Common, scenario: &Scenario) -> Result<Report> {
     let controller = Controller::new(&common.controller)?;
     for room_id in course.room_ids() {
         let max_users = Some(course.receivers + course.slow);
-        let request = CreateRoomRequest { room_id, max_users, membership: 0 };
+        let request = CreateRoomRequest { room_id, max_users, membership: 0, ..CreateRoomRequest::default() };
         controller.create_room(request).await.context("a room of the run cannot be created")?;
     }
     let report = measure(common, &course, nodes, pusher, run).await;

@@ -83,7 +83,12 @@ pub async fn run(common: &Common, stuck: &Stuck) -> Result<StuckReport> {
     let controller = Controller::new(&common.controller)?;
     // Seats of readers that went stand for the rejoin grace.
     let max_users = Some(common.sessions + stuck.rounds);
-    let request = CreateRoomRequest { room_id: room_id.clone(), max_users, membership: 0 };
+    let request = CreateRoomRequest {
+        room_id: room_id.clone(),
+        max_users,
+        membership: 0,
+        ..CreateRoomRequest::default()
+    };
     controller.create_room(request).await.context("the room of the run cannot be created")?;
     let run = Run { common, stuck, pusher, nodes, room_id: room_id.clone() };
     let report = run.measure().await;

@@ -134,7 +134,7 @@ mod tests {
             "network.bind: it takes an IP address, not \"here\" (environment variable BIND)",
             "redis.tls: it takes true or false, not \"perhaps\" (--set)",
             "room.default_max_users: it takes a whole number from 1 to 1000000, not -3 (mine.yaml)",
-            "room.rejoin_grace: \"bald\" is not a duration; write 250ms, 5s, 10m or 2h (mine.yaml)",
+            "room.rejoin_grace: \"bald\" is not a duration; write 250ms, 5s, 10m, 2h or 7d (mine.yaml)",
             "server.metrics_port: it takes a whole number from 0 to 65535, not \"abc\" (environment variable METRICS_PORT)",
             "server.port: it takes a whole number from 0 to 65535, not 99999999 (mine.yaml)",
         ];

@@ -4,7 +4,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use roomcast_types::SessionPolicy;
+use roomcast_types::{LogPolicy, SessionPolicy};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -128,6 +128,8 @@ pub struct ConnectNode {
     pub controller_timeout: Duration,
     #[serde(with = "duration")]
     pub lane_wait: Duration,
+    pub catch_up_messages: u32,
+    pub catch_up_bytes: ByteCount,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +144,28 @@ pub struct Limits {
 pub struct Log {
     pub level: String,
     pub format: LogFormat,
+    pub room: LogPolicy,
+    pub user: UserLog,
+    pub recent_messages: u32,
+    #[serde(with = "duration")]
+    pub recent_age: Duration,
+    pub recent_bytes: ByteCount,
+    pub durable_messages: u32,
+    #[serde(with = "duration")]
+    pub durable_age: Duration,
+    pub inbox_messages: u32,
+    #[serde(with = "duration")]
+    pub inbox_age: Duration,
+    #[serde(with = "duration")]
+    pub idempotency_ttl: Duration,
+}
+
+/// What is kept of the messages to single users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserLog {
+    Recent,
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

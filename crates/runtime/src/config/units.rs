@@ -45,7 +45,7 @@ impl serde::Serialize for ByteCount {
     }
 }
 
-const TIMES: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 fn parse_duration(text: &str) -> Option<Duration> {
     // "ms" ends with "s" and comes first.
@@ -69,7 +69,7 @@ pub mod duration {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let text = scalar(from)?;
         parse_duration(&text).ok_or_else(|| {
-            D::Error::custom(format!("{text:?} is not a duration; write 250ms, 5s, 10m or 2h"))
+            D::Error::custom(format!("{text:?} is not a duration; write 250ms, 5s, 10m, 2h or 7d"))
         })
     }
 
@@ -96,6 +96,7 @@ mod tests {
         assert_eq!(parse_size("99999999999GiB"), None);
         assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(parse_duration("10m"), Some(Duration::from_secs(600)));
+        assert_eq!(parse_duration("7d"), parse_duration("168h"));
         assert_eq!(parse_duration("5"), None);
         assert_eq!(parse_duration("-5s"), None);
         assert_eq!(ByteCount(65_536).to_string(), "64KiB");

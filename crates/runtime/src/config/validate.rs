@@ -140,8 +140,33 @@ impl Config {
                 "telemetry.otlp_endpoint: {endpoint:?} does not begin with http:// or https://"
             ));
         }
+        self.check_logs(problems);
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             problems.push(format!("log.level: {:?} is not a filter: {error}", self.log.level));
+        }
+    }
+}
+
+impl Config {
+    fn check_logs(&self, problems: &mut Vec<String>) {
+        let log = &self.log;
+        at_least(problems, "log.recent_messages", log.recent_messages as usize, 1);
+        at_least(problems, "log.durable_messages", log.durable_messages as usize, 1);
+        at_least(problems, "log.inbox_messages", log.inbox_messages as usize, 1);
+        for (key, value) in [
+            ("log.recent_age", log.recent_age),
+            ("log.durable_age", log.durable_age),
+            ("log.inbox_age", log.inbox_age),
+            ("log.idempotency_ttl", log.idempotency_ttl),
+        ] {
+            no_shorter(problems, key, value, Duration::from_secs(1));
+        }
+        if log.recent_bytes < self.limits.push_bytes_max {
+            problems.push("log.recent_bytes: it must hold limits.push_bytes_max".to_owned());
+        }
+        at_least(problems, "connect_node.catch_up_messages", self.connect_node.catch_up_messages as usize, 1);
+        if self.connect_node.catch_up_bytes < self.limits.push_bytes_max {
+            problems.push("connect_node.catch_up_bytes: it must hold limits.push_bytes_max".to_owned());
         }
     }
 }

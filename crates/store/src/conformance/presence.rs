@@ -10,7 +10,8 @@ use std::{any::Any, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use roomcast_types::{
-    ClientId, Incarnation, Membership, NodeId, RoomCard, RoomId, RoomState, SessionId, StoreTime, UserId,
+    ClientId, Incarnation, LogPolicy, Membership, NodeId, OnLogFailure, RoomCard, RoomId, RoomState,
+    SessionId, StoreTime, UserId,
 };
 
 pub use self::{cards::*, memory::*, nodes::*, rooms::*, slots::*};
@@ -130,6 +131,8 @@ fn card(id: &str, version: u64) -> RoomCard {
         state: RoomState::Active,
         membership: Membership::Durable,
         max_users: 7,
+        log: LogPolicy::Durable,
+        on_log_failure: OnLogFailure::Refuse,
     }
 }
 

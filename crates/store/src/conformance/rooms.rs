@@ -7,7 +7,7 @@ mod seats;
 
 use std::{any::Any, sync::Arc};
 
-use roomcast_types::{Membership, RoomId, StoreTime, UserId};
+use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomId, StoreTime, UserId};
 
 pub use self::{admission::*, life::*, paging::*, seats::*};
 use super::{LOOK_ALIKES, suite};
@@ -108,7 +108,13 @@ fn seats(prefix: &str, count: usize) -> Vec<SeatRequest> {
 }
 
 fn new_room(max_users: u32) -> NewRoom {
-    NewRoom { max_users, membership: Membership::Follow, is_auto_created: true }
+    NewRoom {
+        max_users,
+        membership: Membership::Follow,
+        log: LogPolicy::Recent,
+        on_log_failure: OnLogFailure::Degrade,
+        is_auto_created: true,
+    }
 }
 
 /// Gives seats to these users, in a room of 100 that is created if need be.

@@ -53,7 +53,9 @@ pub(super) async fn create(
     };
     transaction.commit().await?;
     let (membership, max_users) = (new.membership, new.max_users);
-    let card = RoomCard { room_id: room.clone(), version, state: RoomState::Active, membership, max_users };
+    let (log, on_log_failure) = (new.log, new.on_log_failure);
+    let state = RoomState::Active;
+    let card = RoomCard { room_id: room.clone(), version, state, membership, max_users, log, on_log_failure };
     Ok(Some(RoomRow {
         card,
         members: 0,

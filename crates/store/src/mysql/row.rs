@@ -1,6 +1,6 @@
 //! Rows as MySQL gives them, and the ids and versions in them.
 
-use roomcast_types::{Membership, RoomCard, RoomId, RoomState, StoreTime, UserId};
+use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomCard, RoomId, RoomState, StoreTime, UserId};
 use sqlx::{Row, mysql::MySqlRow};
 
 use super::fault::unreadable;
@@ -26,6 +26,8 @@ pub(super) fn room(row: &MySqlRow) -> Result<RoomRow> {
             state: RoomState::Active,
             membership: parse_membership(text(row, "membership")?)?,
             max_users: column(row, "max_users")?,
+            log: LogPolicy::default(),
+            on_log_failure: OnLogFailure::default(),
         },
         members: unsigned(row, "members")?,
         is_auto_created: column(row, "is_auto_created")?,

@@ -2,7 +2,8 @@
 
 use redis::RedisResult;
 use roomcast_types::{
-    ClientId, Incarnation, Membership, NodeId, RoomCard, RoomId, RoomState, SessionId, StoreTime, UserId,
+    ClientId, Incarnation, LogPolicy, Membership, NodeId, OnLogFailure, RoomCard, RoomId, RoomState,
+    SessionId, StoreTime, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,18 +73,24 @@ struct CardFields {
     state: RoomState,
     membership: Membership,
     max_users: u32,
+    #[serde(default)]
+    log: LogPolicy,
+    #[serde(default)]
+    on_log_failure: OnLogFailure,
 }
 
 /// Without id and version, which have their own places.
 pub(super) fn write_card(card: &RoomCard) -> String {
-    let RoomCard { state, membership, max_users, .. } = *card;
-    serde_json::to_string(&CardFields { state, membership, max_users }).expect("numbers and words are JSON")
+    let RoomCard { state, membership, max_users, log, on_log_failure, .. } = *card;
+    let fields = CardFields { state, membership, max_users, log, on_log_failure };
+    serde_json::to_string(&fields).expect("numbers and words are JSON")
 }
 
 pub(super) fn read_card(room: &RoomId, version: u64, text: &str) -> RedisResult<RoomCard> {
     let fields: Result<CardFields, _> = serde_json::from_str(text);
-    let CardFields { state, membership, max_users } = fields.map_err(|_| unreadable("not a card", text))?;
-    Ok(RoomCard { room_id: room.clone(), version, state, membership, max_users })
+    let CardFields { state, membership, max_users, log, on_log_failure } =
+        fields.map_err(|_| unreadable("not a card", text))?;
+    Ok(RoomCard { room_id: room.clone(), version, state, membership, max_users, log, on_log_failure })
 }
 
 #[derive(Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use roomcast_store::{
     rooms::{NewRoom, SeatRequest},
 };
 use roomcast_test_servers::MariaDb;
-use roomcast_types::{Membership, RoomId, StoreTime, UserId};
+use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomId, StoreTime, UserId};
 use sqlx::{ConnectOptions, MySqlConnection, Row, mysql::MySqlConnectOptions};
 use tokio::time::Instant;
 
@@ -108,7 +108,13 @@ fn seats(prefix: &str, count: usize) -> Vec<SeatRequest> {
 }
 
 fn new_room(max_users: u32) -> NewRoom {
-    NewRoom { max_users, membership: Membership::Follow, is_auto_created: true }
+    NewRoom {
+        max_users,
+        membership: Membership::Follow,
+        log: LogPolicy::Recent,
+        on_log_failure: OnLogFailure::Degrade,
+        is_auto_created: true,
+    }
 }
 
 mod rules {

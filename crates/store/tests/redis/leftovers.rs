@@ -8,7 +8,8 @@ use roomcast_store::{
 };
 use roomcast_test_servers::{Redis, unique};
 use roomcast_types::{
-    ClientId, Incarnation, Membership, NodeId, RoomCard, RoomState, SessionId, SessionPolicy, StoreTime,
+    ClientId, Incarnation, LogPolicy, Membership, NodeId, OnLogFailure, RoomCard, RoomState, SessionId,
+    SessionPolicy, StoreTime,
 };
 
 use super::support::{at, keys, open, room, user, wait_until};
@@ -27,7 +28,8 @@ fn left(prefix: &str) -> Vec<String> {
 
 fn card(version: u64) -> RoomCard {
     let (state, membership) = (RoomState::Active, Membership::Follow);
-    RoomCard { room_id: room("r"), version, state, membership, max_users: 100 }
+    let (log, on_log_failure) = (LogPolicy::Recent, OnLogFailure::Degrade);
+    RoomCard { room_id: room("r"), version, state, membership, max_users: 100, log, on_log_failure }
 }
 
 fn away(now: i64, due: i64) -> Exit {

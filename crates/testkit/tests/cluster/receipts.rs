@@ -56,7 +56,7 @@ async fn a_push_is_followed_through_another_push_manager_until_its_clients_ackno
 async fn members_of_a_durable_room_who_are_away_are_offline_targets() {
     let cluster = Cluster::builder().nodes(2).start().await;
     let membership = Membership::Durable.into();
-    let request = CreateRoomRequest { room_id: "class".into(), max_users: None, membership };
+    let request = CreateRoomRequest { room_id: "class".into(), membership, ..Default::default() };
     cluster.controller_client(0).create_room(request).await.unwrap();
     let _ann = Client::join(&cluster.ws(0), "ann", &["class"]).await;
     let bob = Client::join(&cluster.ws(1), "bob", &["class"]).await;

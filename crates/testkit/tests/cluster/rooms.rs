@@ -110,8 +110,12 @@ async fn a_seat_outlives_its_session_for_the_grace_and_then_is_free() {
     let cluster = Cluster::builder().nodes(2).set("room.rejoin_grace=1s").start().await;
     let mut server = controller(&cluster).await;
     for (room, membership) in [("follow", Membership::Follow), ("durable", Membership::Durable)] {
-        let request =
-            CreateRoomRequest { room_id: room.into(), max_users: Some(1), membership: membership.into() };
+        let request = CreateRoomRequest {
+            room_id: room.into(),
+            max_users: Some(1),
+            membership: membership.into(),
+            ..CreateRoomRequest::default()
+        };
         server.create_room(request).await.unwrap();
     }
     let alice = Client::join(&cluster.ws(0), "alice", &["follow", "durable"]).await;

@@ -36,6 +36,7 @@ impl State {
             card_version: 1,
             withdrawn: false,
             membership: if is_durable { Membership::Durable } else { Membership::Follow }.into(),
+            ..RoomInterest::default()
         }
     }
 

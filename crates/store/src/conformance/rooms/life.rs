@@ -15,7 +15,7 @@ pub async fn a_created_room_reads_as_given(record: &Record) {
     for (id, membership, is_auto_created) in
         [("a", Membership::Follow, true), ("b", Membership::Durable, false)]
     {
-        let new = NewRoom { max_users: 1_000_000, membership, is_auto_created };
+        let new = NewRoom { membership, is_auto_created, ..new_room(1_000_000) };
         let row = rooms.create(&room(id), new, at(77)).await.unwrap();
         assert_eq!((row.card.room_id.as_str(), row.card.max_users), (id, 1_000_000));
         assert_eq!((row.card.membership, row.is_auto_created), (membership, is_auto_created));
