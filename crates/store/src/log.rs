@@ -10,7 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use roomcast_types::{Epoch, LogPolicy, MessageId, Position, RoomId, StoreTime, UserId};
 
-use crate::{counters::Counters, error::Result};
+use crate::{
+    counters::Counters,
+    error::Result,
+    memory::{inbox::MemoryInbox, log::MemoryLog},
+};
 
 /// Whose log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -67,7 +71,7 @@ pub enum Appended {
     Repeat {
         /// Of the first.
         message_id: MessageId,
-        /// Of the first; `None` when that had no payload.
+        /// Of the first; `None` when that had no payload, or when the epoch is another one now.
         position: Option<Position>,
     },
     /// Its key was used for another message; nothing was changed.
@@ -190,9 +194,15 @@ pub enum Put {
 /// Errors as those of [`Log`].
 #[async_trait]
 pub trait Inbox: Send + Sync + 'static {
-    /// Puts a message into the inbox of each user, unless `messages_max` that have not expired lie there. One answer per
-    /// user, in their order.
-    async fn put(&self, users: &[UserId], message: &Stored, messages_max: u32) -> Result<Vec<Put>>;
+    /// Puts a message into the inbox of each user, unless `messages_max` that have not expired by `now` lie there. One
+    /// answer per user, in their order.
+    async fn put(
+        &self,
+        users: &[UserId],
+        message: &Stored,
+        messages_max: u32,
+        now: StoreTime,
+    ) -> Result<Vec<Put>>;
 
     /// Messages that have not expired by `now`, oldest first, those after `after`; `limit` messages and `bytes_max` bytes at
     /// most, but one whatever its size. Also whether there are more.
@@ -224,6 +234,15 @@ pub struct Logs {
 }
 
 impl Logs {
+    /// Fresh ones in process memory.
+    pub fn memory() -> Self {
+        Self {
+            recent: Arc::new(MemoryLog::new()),
+            durable: Arc::new(MemoryLog::new()),
+            inbox: Arc::new(MemoryInbox::new()),
+        }
+    }
+
     /// The logs under a policy; those without one keep idempotency keys only, with the recent ones.
     pub fn of(&self, policy: LogPolicy) -> &Arc<dyn Log> {
         match policy {

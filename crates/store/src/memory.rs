@@ -1,6 +1,7 @@
 //! Presence in process memory: the shared memory of a deployment that is one process, and of tests.
 
 mod clock;
+pub mod inbox;
 pub mod log;
 mod nodes;
 mod rooms;

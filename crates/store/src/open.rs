@@ -6,6 +6,7 @@ use roomcast_runtime::config::{self, Database, DatabaseTarget, RedisTarget};
 
 use crate::{
     error::{Error, Result},
+    log::Logs,
     memory::MemoryPresence,
     mysql::MysqlRooms,
     presence::Presence,
@@ -51,6 +52,14 @@ pub fn open_presence(section: &config::Redis) -> Result<Arc<dyn Presence>> {
         RedisTarget::Memory => Arc::new(MemoryPresence::new()),
         RedisTarget::Server(server) => Arc::new(RedisPresence::open(&server, section)?),
     })
+}
+
+/// Logs and inboxes: those of the last minutes where the shared memory is, the others in the record. No server is waited
+/// for.
+pub async fn open_logs(database: &Database, redis: &config::Redis) -> Result<Logs> {
+    target(database)?;
+    redis.target().map_err(|context| Error::Failed { backend: "redis", context, source: None })?;
+    Ok(Logs::memory())
 }
 
 fn target(section: &Database) -> Result<DatabaseTarget> {

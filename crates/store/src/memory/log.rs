@@ -181,7 +181,9 @@ impl Log for MemoryLog {
         if let (Some(used), Some(own)) = (&used, &append.idempotency)
             && let Some(first) = state.keys.get(used).filter(|first| first.until > now)
         {
-            let Used { message_id, position, digest, .. } = *first;
+            let Used { message_id, digest, .. } = *first;
+            let epoch = state.logs.get(&append.key).map(|kept| kept.position.epoch);
+            let position = first.position.filter(|position| Some(position.epoch) == epoch);
             return Ok(if digest == own.digest {
                 Appended::Repeat { message_id, position }
             } else {
