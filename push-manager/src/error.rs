@@ -15,6 +15,9 @@ pub enum Error {
     /// The section `etcd` of the configuration names no registry that can be used.
     #[error("{}", Causes(.0))]
     Open(#[from] roomcast_registry::OpenError),
+    /// The sections `database` and `redis` name no stores that can be used.
+    #[error("{}", Causes(.0))]
+    Logs(#[from] roomcast_store::Error),
     /// The registry did not take the registration.
     #[error("cannot register: {}", Causes(.0))]
     Register(#[from] roomcast_registry::Error),

@@ -6,6 +6,7 @@ use axum::Router;
 use roomcast_proto::pubsub::push_manager_service_server::{PushManagerServiceServer, SERVICE_NAME};
 use roomcast_registry::{Member, Registration, Registry, Role, Roster, State};
 use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
+use roomcast_store::Logs;
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::{
     sync::watch,
@@ -47,6 +48,8 @@ pub struct Deps {
     pub config: Arc<Config>,
     /// Who is alive.
     pub registry: Arc<dyn Registry>,
+    /// What keeps messages for those who are away. Never waited for: pushes go on while it is away.
+    pub logs: Logs,
 }
 
 /// A running push-manager. Dropping it without [`Running::stop`] is like a crash.
@@ -61,7 +64,7 @@ pub struct Running {
 
 /// Starts a push-manager on a registry; returns when it takes pushes.
 pub async fn start(deps: Deps) -> Result<Running, Error> {
-    Starting::bind(deps.config).await?.start(deps.registry).await
+    Starting::bind(deps.config).await?.start(deps.registry, deps.logs).await
 }
 
 /// Starts a push-manager as its configuration says: answers `/ready` at once, waits for the registry, and returns when
@@ -69,7 +72,8 @@ pub async fn start(deps: Deps) -> Result<Running, Error> {
 pub async fn run(config: Arc<Config>) -> Result<Running, Error> {
     let starting = Starting::bind(config).await?;
     let registry = starting.registry().await?;
-    starting.start(registry).await
+    let logs = roomcast_store::open_logs(&starting.config.database, &starting.config.redis).await?;
+    starting.start(registry, logs).await
 }
 
 /// A push-manager that has its ports, and answers what is asked about its health.
@@ -100,7 +104,7 @@ impl Starting {
         Ok(registry)
     }
 
-    async fn start(self, registry: Arc<dyn Registry>) -> Result<Running, Error> {
+    async fn start(self, registry: Arc<dyn Registry>, _logs: Logs) -> Result<Running, Error> {
         let Self { config, id, front } = self;
         let own = &config.push_manager;
         let incarnation = Incarnation::random();

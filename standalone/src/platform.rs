@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_registry::{Registry, Role};
 use roomcast_runtime::{Causes, Config, Readiness};
-use roomcast_store::SqliteRooms;
+use roomcast_store::{Logs, SqliteRooms};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -36,6 +36,9 @@ pub enum StartError {
     /// The registry cannot be opened.
     #[error("{0}")]
     Registry(String),
+    /// The stores of logs cannot be opened.
+    #[error("{}", Causes(.0))]
+    Logs(#[source] roomcast_store::Error),
     /// The controller-manager.
     #[error("controller-manager: {0}")]
     Controller(#[source] HostError<controller_manager::Error>),
@@ -62,8 +65,17 @@ impl Platform {
         let config = Arc::new(config);
         let controller = start_controller(config.clone(), registry.clone(), is_ephemeral);
         let controller = Hosted::start("controller", 2, controller).await.map_err(StartError::Controller)?;
-        let push_manager =
-            push_manager::start(push_manager::Deps { config: config.clone(), registry: registry.clone() });
+        let logs = if is_ephemeral {
+            Logs::memory()
+        } else {
+            let opened = roomcast_store::open_logs(&config.database, &config.redis).await;
+            opened.map_err(StartError::Logs)?
+        };
+        let push_manager = push_manager::start(push_manager::Deps {
+            config: config.clone(),
+            registry: registry.clone(),
+            logs,
+        });
         let push_manager =
             Hosted::start("push-manager", 2, push_manager).await.map_err(StartError::PushManager)?;
         let nodes = start_nodes(&config, nodes, &registry).await?;

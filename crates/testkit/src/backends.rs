@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_registry::{MemoryRegistry, Registry};
 use roomcast_runtime::Config;
-use roomcast_store::{MemoryPresence, Presence, Rooms, SqliteRooms};
+use roomcast_store::{Logs, MemoryPresence, Presence, Rooms, SqliteRooms};
 use roomcast_test_servers::{Etcd, MariaDb, Redis};
 
 /// etcd, MariaDB and Redis of one test alone, to be killed and frozen at will.
@@ -52,7 +52,12 @@ impl Servers {
 #[derive(Clone)]
 pub(crate) enum Backends {
     /// One of each, shared by all services.
-    Embedded { registry: Arc<MemoryRegistry>, rooms: Arc<SqliteRooms>, presence: Arc<MemoryPresence> },
+    Embedded {
+        registry: Arc<MemoryRegistry>,
+        rooms: Arc<SqliteRooms>,
+        presence: Arc<MemoryPresence>,
+        logs: Logs,
+    },
     /// Each service connects by itself, as processes do.
     Configured,
 }
@@ -79,6 +84,17 @@ impl Backends {
         match self {
             Self::Embedded { presence, .. } => presence.clone(),
             Self::Configured => roomcast_store::open_presence(&config.redis).expect("is configured"),
+        }
+    }
+
+    /// As [`Self::registry`].
+    pub(crate) async fn logs(&self, config: &Config) -> Logs {
+        match self {
+            Self::Embedded { logs, .. } => logs.clone(),
+            Self::Configured => {
+                let opened = roomcast_store::open_logs(&config.database, &config.redis).await;
+                opened.expect("is configured")
+            }
         }
     }
 }

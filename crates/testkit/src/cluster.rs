@@ -8,7 +8,7 @@ use roomcast_runtime::{
     Config,
     config::{Layers, Program},
 };
-use roomcast_store::{MemoryPresence, SqliteRooms};
+use roomcast_store::{Logs, MemoryInbox, MemoryLog, MemoryPresence, SqliteRooms};
 use standalone::Hosted;
 
 use crate::{
@@ -70,6 +70,9 @@ impl ClusterBuilder {
             registry: Arc::new(MemoryRegistry::new()),
             rooms: Arc::new(SqliteRooms::ephemeral().await.expect("SQLite in memory")),
             presence: Arc::new(MemoryPresence::new()),
+            recent_log: Arc::new(MemoryLog::new()),
+            durable_log: Arc::new(MemoryLog::new()),
+            inbox: Arc::new(MemoryInbox::new()),
             sets: self.sets,
             servers: self.servers,
             controllers: Vec::new(),
@@ -91,12 +94,18 @@ impl ClusterBuilder {
 
 /// The running cluster; what is left of it dies with it. Indexes count from 0 in order of start.
 pub struct Cluster {
-    /// Shared by all services; has controls of its own. Unused on real servers, like the next two.
+    /// Shared by all services; has controls of its own. Unused on real servers, like the next five.
     pub registry: Arc<MemoryRegistry>,
     /// The record of rooms.
     pub rooms: Arc<SqliteRooms>,
     /// The shared memory; has controls of its own.
     pub presence: Arc<MemoryPresence>,
+    /// Logs of the last minutes; may be switched off, flushed, dumped and restored.
+    pub recent_log: Arc<MemoryLog>,
+    /// Durable logs, in memory all the same.
+    pub durable_log: Arc<MemoryLog>,
+    /// Inboxes.
+    pub inbox: Arc<MemoryInbox>,
     servers: Option<Servers>,
     sets: Vec<String>,
     controllers: Vec<Option<Hosted<controller_manager::Running>>>,
@@ -139,6 +148,11 @@ impl Cluster {
             registry: self.registry.clone(),
             rooms: self.rooms.clone(),
             presence: self.presence.clone(),
+            logs: Logs {
+                recent: self.recent_log.clone(),
+                durable: self.durable_log.clone(),
+                inbox: self.inbox.clone(),
+            },
         }
     }
 
@@ -170,7 +184,12 @@ impl Cluster {
         let config = self.config(&format!("push-manager-{}", self.push_managers.len() + 1));
         let backends = self.backends();
         let starting = async move {
-            push_manager::start(push_manager::Deps { registry: backends.registry(&config), config }).await
+            let deps = push_manager::Deps {
+                registry: backends.registry(&config),
+                logs: backends.logs(&config).await,
+                config,
+            };
+            push_manager::start(deps).await
         };
         let hosted = Hosted::start("push-manager", WORKERS, starting).await;
         self.push_managers.push(Some(hosted.unwrap_or_else(|error| panic!("push-manager: {error}"))));

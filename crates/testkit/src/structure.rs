@@ -16,7 +16,7 @@ const WALLS: [(&str, &[&str]); 15] = [
     ("roomcast-store", BACKENDS),
     ("roomcast-client", &["roomcast-proto", "roomcast-types"]),
     ("controller-manager", SERVICE_WITH_STORE),
-    ("push-manager", SERVICE),
+    ("push-manager", SERVICE_WITH_STORE),
     ("connect-node", SERVICE),
     ("biz-client", &["roomcast-client", "roomcast-proto", "roomcast-testkit", "roomcast-types"]),
     ("load-generator", CUSTOMER),

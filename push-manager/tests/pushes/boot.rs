@@ -9,6 +9,7 @@ use roomcast_proto::pubsub::{
 use roomcast_registry::{
     Expect, Hint, LeaseId, MemoryRegistry, Put, Registration, Registry, Result, Role, State,
 };
+use roomcast_store::Logs;
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -53,7 +54,7 @@ async fn a_dead_and_a_frozen_node_do_not_keep_it_from_starting() {
         node.register(&*registry).await;
     }
     dead.kill().await;
-    let deps = Deps { config: config(&[]), registry: registry.clone() };
+    let deps = Deps { config: config(&[]), registry: registry.clone(), logs: Logs::memory() };
     let running = timeout(DEADLINE, push_manager::start(deps)).await.unwrap().unwrap();
     alive.user("ann", 1).await;
     let body = r#"{"content":{"data":"x"}}"#;
@@ -78,7 +79,11 @@ async fn a_node_that_registers_later_is_linked_and_reached() {
 async fn two_push_managers_have_lanes_of_their_own() {
     let node = FakeNode::start("one").await;
     let stage = Stage::with(&[&node]).await;
-    let deps = Deps { config: config(&["push_manager.id=push-manager-2"]), registry: stage.registry.clone() };
+    let deps = Deps {
+        config: config(&["push_manager.id=push-manager-2"]),
+        registry: stage.registry.clone(),
+        logs: stage.logs.all(),
+    };
     // The fake node keeps one numbering, so the second one only has to link.
     let second = push_manager::start(deps).await.unwrap();
     node.until_linked(2).await;
@@ -237,7 +242,7 @@ async fn after_a_standstill_a_push_reaches_a_node_that_came_meanwhile() {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(1).enable_all().build().unwrap();
     let registry = Arc::new(WithoutHints::default());
-    let deps = Deps { config: config(&[]), registry: registry.clone() };
+    let deps = Deps { config: config(&[]), registry: registry.clone(), logs: Logs::memory() };
     let running = runtime.spawn(push_manager::start(deps)).await.unwrap().unwrap();
     let channel = tonic::transport::Channel::from_shared(format!("http://{}", running.grpc_address()));
     let channel = channel.unwrap().connect().await.unwrap();

@@ -215,8 +215,8 @@ async fn a_receipt_can_be_asked_for_after_its_push() {
 async fn what_controllers_know_is_shown_as_it_is() {
     let stage = Stage::with(&[]).await;
     stage.controller.add_room("blue");
-    let card =
-        json!({"room_id": "blue", "version": 1, "state": "ACTIVE", "membership": "FOLLOW", "max_users": 100});
+    let card = json!({"room_id": "blue", "version": 1, "state": "ACTIVE", "membership": "FOLLOW", "max_users": 100,
+        "log": "RECENT", "on_log_failure": "DEGRADE"});
     let (status, rooms) = get(&stage, "/v1/rooms?page_size=5&page_token=t").await;
     assert_eq!(status, 200);
     let expected = json!({"rooms": [{"card": card, "member_count": 2}], "next_page_token": "after-t-5"});

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use push_manager::Deps;
 use roomcast_proto::pubsub::room_card::State;
 use roomcast_registry::MemoryRegistry;
+use roomcast_store::Logs;
 use roomcast_types::Code;
 
 use crate::{
@@ -128,7 +129,7 @@ async fn configured_controllers_are_asked_instead_of_registered_ones() {
 
 #[tokio::test]
 async fn without_any_controller_the_answer_says_so() {
-    let deps = Deps { config: config(&[]), registry: Arc::new(MemoryRegistry::new()) };
+    let deps = Deps { config: config(&[]), registry: Arc::new(MemoryRegistry::new()), logs: Logs::memory() };
     let running = push_manager::start(deps).await.unwrap();
     let url = format!("http://{}/v1/nodes", running.http_address());
     let reply = reqwest::get(url).await.unwrap();

@@ -14,6 +14,7 @@ use roomcast_proto::{
 };
 use roomcast_registry::{Expect, MemoryRegistry, Registration, Registry, Role, State};
 use roomcast_runtime::config::{Config, Layers, Program};
+use roomcast_store::{Logs, MemoryInbox, MemoryLog};
 use roomcast_types::{Fault, Incarnation, ServiceId};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
@@ -27,6 +28,7 @@ use crate::{
 /// One push-manager and what is around it.
 pub struct Stage {
     pub registry: Arc<MemoryRegistry>,
+    pub logs: MemoryLogs,
     pub controller: FakeController,
     pub running: Running,
     pub client: PushManagerServiceClient<Channel>,
@@ -38,6 +40,20 @@ pub fn config(sets: &[&str]) -> Arc<Config> {
     Arc::new(Layers::default().with_sets(sets).load(Program::PushManager).unwrap())
 }
 
+/// The logs of a test, each with its switch.
+#[derive(Clone, Default)]
+pub struct MemoryLogs {
+    pub recent: Arc<MemoryLog>,
+    pub durable: Arc<MemoryLog>,
+    pub inbox: Arc<MemoryInbox>,
+}
+
+impl MemoryLogs {
+    pub fn all(&self) -> Logs {
+        Logs { recent: self.recent.clone(), durable: self.durable.clone(), inbox: self.inbox.clone() }
+    }
+}
+
 impl Stage {
     /// With these nodes registered before it starts.
     pub async fn with(nodes: &[&FakeNode]) -> Self {
@@ -46,16 +62,18 @@ impl Stage {
 
     pub async fn configured(nodes: &[&FakeNode], sets: &[&str]) -> Self {
         let registry = Arc::new(MemoryRegistry::new());
+        let logs = MemoryLogs::default();
         let controller = FakeController::start().await;
         controller.register("controller-1", &*registry).await;
         for node in nodes {
             node.register(&*registry).await;
         }
-        let running = push_manager::start(Deps { config: config(sets), registry: registry.clone() });
+        let running =
+            push_manager::start(Deps { config: config(sets), registry: registry.clone(), logs: logs.all() });
         let running = timeout(DEADLINE, running).await.unwrap().unwrap();
         let channel = Channel::from_shared(format!("http://{}", running.grpc_address())).unwrap();
         let client = PushManagerServiceClient::new(channel.connect().await.unwrap());
-        Self { registry, controller, running, client }
+        Self { registry, logs, controller, running, client }
     }
 
     pub fn registry(&self) -> &dyn Registry {
@@ -105,11 +123,14 @@ impl Stage {
     /// A second push-manager on the same registry.
     pub async fn second(&self) -> Self {
         let config = config(&["push_manager.id=push-manager-2"]);
-        let running = push_manager::start(Deps { config, registry: self.registry.clone() }).await.unwrap();
+        let running =
+            push_manager::start(Deps { config, registry: self.registry.clone(), logs: self.logs.all() })
+                .await
+                .unwrap();
         let channel = Channel::from_shared(format!("http://{}", running.grpc_address())).unwrap();
         let client = PushManagerServiceClient::new(channel.connect().await.unwrap());
         let controller = FakeController::start().await;
-        Self { registry: self.registry.clone(), controller, running, client }
+        Self { registry: self.registry.clone(), logs: self.logs.clone(), controller, running, client }
     }
 
     /// Registers a push-manager that somebody else plays.
