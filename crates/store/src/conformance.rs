@@ -2,11 +2,14 @@
 //!
 //! Each rule is an async function named by the sentence it proves; it takes a fresh backend and panics when the
 //! backend breaks it. A backend is plugged in by one line of a test file,
-//! [`rooms_conformance!`](crate::rooms_conformance) or [`presence_conformance!`](crate::presence_conformance), which
-//! becomes one test per rule.
+//! [`rooms_conformance!`](crate::rooms_conformance), [`presence_conformance!`](crate::presence_conformance),
+//! [`log_conformance!`](crate::log_conformance) or [`inbox_conformance!`](crate::inbox_conformance), which becomes one
+//! test per rule.
 
 #![allow(clippy::unwrap_used, reason = "a rule fails by panicking")]
 
+pub mod inbox;
+pub mod log;
 pub mod presence;
 pub mod rooms;
 

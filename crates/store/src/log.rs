@@ -16,6 +16,9 @@ use crate::{
     memory::{inbox::MemoryInbox, log::MemoryLog},
 };
 
+/// Longer than anything is kept: for reads that take everything that still lies there.
+pub const ANY_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// Whose log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LogKey {
@@ -23,11 +26,13 @@ pub enum LogKey {
     Room(RoomId),
     /// Of a user.
     User(UserId),
-    /// Of no one: pushes to several users, or to all. Nothing but idempotency keys is kept, each on its own.
+    /// Of no one: pushes to several users, or to all. Nothing but idempotency keys is kept, each on its own until it
+    /// expires: a payload is not, and there never is a position.
     Unaddressed,
 }
 
-/// How much a log keeps. What is over any of these goes with a later append, or a sweep.
+/// How much a log keeps. What is over any of these goes with a later append, or a sweep. A backend that trims in steps
+/// keeps up to an eighth more messages, and their bytes; of fewer than 16 messages none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Messages, at least 1.
@@ -155,11 +160,11 @@ pub trait Log: Send + Sync + 'static {
     /// still is its epoch. The position after it; `None` when it has none.
     async fn renew(&self, key: &LogKey, epoch: Epoch) -> Result<Option<Position>>;
 
-    /// Forgets the log and its idempotency keys: the next append begins a fresh epoch.
+    /// Forgets the log and its idempotency keys: the next append begins a fresh epoch. (Keys of no one only expire.)
     async fn remove(&self, key: &LogKey) -> Result<()>;
 
-    /// Deletes what is over its age, a bounded part of it at a time; how much. Backends whose entries go by themselves
-    /// answer 0.
+    /// Deletes what is over its age, a bounded part of it at a time; how many messages, positions and idempotency keys,
+    /// so not 0 while there may be more. Backends whose entries go by themselves answer 0.
     async fn sweep(&self, retention: &Retention) -> Result<u64>;
 
     /// Whether the backend answers.

@@ -8,7 +8,7 @@ pub struct StoreTime(i64);
 
 impl StoreTime {
     /// From milliseconds since 1970.
-    pub fn from_millis(millis: i64) -> Self {
+    pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 

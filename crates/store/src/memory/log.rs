@@ -1,55 +1,60 @@
 //! Logs in process memory: of a deployment that is one process, and of tests.
 
+mod kept;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use roomcast_types::{Epoch, MessageId, Position};
 use tokio::time::Instant;
 
+use self::kept::Kept;
 use crate::{
     counters::Counters,
     error::{Error, Result},
-    log::{Append, Appended, Entry, Log, LogKey, Page, Part, Read, Retention},
+    log::{Append, Appended, Idempotency, Log, LogKey, Page, Part, Read, Retention},
 };
 
-/// Idempotency keys between two looks for those that are over.
-const KEYS_PER_SWEEP: usize = 1_024;
+/// A log without messages is forgotten when nobody asked for its position for so long.
+const POSITION_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Logs of one process.
+/// Payloads of all logs together, in bytes; what does not fit is refused, as a full server would.
+const BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Logs, and idempotency keys; a further one is refused. Bounds what ids that nobody uses again can take.
+const COUNT_MAX: usize = 1_000_000;
+
+/// Appends between two looks for what is over, at least: a look visits everything.
+const APPENDS_PER_LOOK: usize = 1_024;
+
+/// Between two looks of logs that are full.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Logs of one process. Keeps itself within its bounds: every thousand appends, or as many as there are logs, it drops
+/// what is over its age; when that is not enough, it answers `Unavailable`.
 #[derive(Debug)]
 pub struct MemoryLog {
     state: Mutex<State>,
     is_available: AtomicBool,
+    refused: AtomicU64,
+    bytes_max: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     logs: HashMap<LogKey, Kept>,
     keys: HashMap<(LogKey, String), Used>,
-    keys_since_sweep: usize,
-}
-
-#[derive(Debug, Clone)]
-struct Kept {
-    position: Position,
-    entries: VecDeque<Line>,
+    /// Payloads of all logs.
     bytes: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Line {
-    offset: u64,
-    message_id: MessageId,
-    payload: Bytes,
-    at: Instant,
+    appends_since_look: usize,
+    looked_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -64,62 +69,9 @@ struct Used {
 #[derive(Debug)]
 pub struct Dump(HashMap<LogKey, Kept>);
 
-impl Kept {
-    fn new(offset: u64) -> Self {
-        Self { position: Position { epoch: Epoch::random(), offset }, entries: VecDeque::new(), bytes: 0 }
-    }
-
-    fn trim(&mut self, retention: &Retention, now: Instant) {
-        while self.entries.len() > 1 && self.is_over(retention, now) {
-            if let Some(line) = self.entries.pop_front() {
-                self.bytes -= line.payload.len() as u64;
-            }
-        }
-    }
-
-    fn is_over(&self, retention: &Retention, now: Instant) -> bool {
-        let too_old = |line: &Line| now.duration_since(line.at) > retention.age;
-        self.entries.len() > retention.messages as usize
-            || self.bytes > retention.bytes
-            || self.entries.front().is_some_and(too_old)
-    }
-
-    fn page(&self, read: &Read, now: Instant) -> Page {
-        let is_kept = |line: &&Line| now.duration_since(line.at) <= read.age;
-        let first = self.entries.iter().find(is_kept).map_or(self.position.offset + 1, |line| line.offset);
-        let kept = self.entries.iter().filter(is_kept);
-        let (entries, is_cut) = match read.part {
-            Part::Position => (Vec::new(), false),
-            Part::After { offset, up_to } => {
-                let wanted = kept.filter(|line| line.offset > offset && line.offset <= up_to);
-                take(wanted, read)
-            }
-            Part::Before { offset } => {
-                let (mut entries, is_cut) = take(kept.rev().filter(|line| line.offset < offset), read);
-                entries.reverse();
-                (entries, is_cut)
-            }
-        };
-        Page { position: Some(self.position), first, entries, is_cut }
-    }
-}
-
-fn take<'a>(lines: impl Iterator<Item = &'a Line>, read: &Read) -> (Vec<Entry>, bool) {
-    let (mut entries, mut bytes) = (Vec::new(), 0);
-    for line in lines {
-        bytes += line.payload.len() as u64;
-        if entries.len() >= read.limit as usize || (bytes > read.bytes_max && !entries.is_empty()) {
-            return (entries, true);
-        }
-        let Line { offset, message_id, ref payload, .. } = *line;
-        entries.push(Entry { offset, message_id, payload: payload.clone() });
-    }
-    (entries, false)
-}
-
 impl Default for MemoryLog {
     fn default() -> Self {
-        Self { state: Mutex::default(), is_available: AtomicBool::new(true) }
+        Self::with_bytes_max(BYTES_MAX)
     }
 }
 
@@ -127,6 +79,12 @@ impl MemoryLog {
     /// Nothing logged yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that is full when the payloads of all logs have this many bytes.
+    pub fn with_bytes_max(bytes_max: u64) -> Self {
+        let (is_available, refused) = (AtomicBool::new(true), AtomicU64::new(0));
+        Self { state: Mutex::default(), is_available, refused, bytes_max }
     }
 
     /// For tests: while `false`, every call answers `Unavailable` and changes nothing.
@@ -146,7 +104,8 @@ impl MemoryLog {
 
     /// For tests: goes back to a dump, as a store that is restarted from an old one.
     pub fn restore(&self, dump: Dump) {
-        *self.lock() = State { logs: dump.0, ..State::default() };
+        let bytes = dump.0.values().map(Kept::bytes).sum();
+        *self.lock() = State { logs: dump.0, bytes, ..State::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -155,19 +114,55 @@ impl MemoryLog {
 
     fn check_available(&self) -> Result<()> {
         if self.is_available.load(Ordering::SeqCst) {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(self.refuse("it was switched off"))
         }
-        Err(Error::Unavailable { backend: "memory", context: "switched off".into(), source: None })
+    }
+
+    fn refuse(&self, why: &str) -> Error {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Error::Unavailable { backend: "memory", context: why.to_owned(), source: None }
     }
 }
 
 impl State {
-    fn forget_keys(&mut self, now: Instant) {
-        self.keys_since_sweep += 1;
-        if self.keys_since_sweep >= KEYS_PER_SWEEP {
-            self.keys_since_sweep = 0;
-            self.keys.retain(|_, used| used.until > now);
+    /// The answer to an append whose key was used before.
+    fn used(&self, log: &LogKey, own: &Idempotency, now: Instant) -> Option<Appended> {
+        let first = self.keys.get(&(log.clone(), own.key.clone())).filter(|first| first.until > now)?;
+        let Used { message_id, digest, position, .. } = *first;
+        if digest != own.digest {
+            return Some(Appended::KeyTaken { message_id });
         }
+        let epoch = self.logs.get(log).map(|kept| kept.position().epoch);
+        let position = position.filter(|position| Some(position.epoch) == epoch);
+        Some(Appended::Repeat { message_id, position })
+    }
+
+    /// Whether so many more bytes fit; `log` may be new.
+    fn has_room(&self, log: &LogKey, bytes: u64, bytes_max: u64) -> bool {
+        self.bytes + bytes <= bytes_max
+            && self.keys.len() < COUNT_MAX
+            && (self.logs.len() < COUNT_MAX || self.logs.contains_key(log))
+    }
+
+    fn is_look_due(&self, is_full: bool, now: Instant) -> bool {
+        let is_rested = self.looked_at.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY);
+        self.appends_since_look >= APPENDS_PER_LOOK.max(self.logs.len()) || (is_full && is_rested)
+    }
+
+    /// Drops what is over; how much.
+    fn look(&mut self, retention: &Retention, now: Instant) -> u64 {
+        (self.appends_since_look, self.looked_at) = (0, Some(now));
+        let (logs, keys) = (self.logs.len(), self.keys.len());
+        let mut messages = 0;
+        for kept in self.logs.values_mut() {
+            messages += kept.drop_old(retention.age, now);
+        }
+        self.logs.retain(|_, kept| !kept.is_empty() || now.duration_since(kept.used_at()) < POSITION_KEPT);
+        self.keys.retain(|_, used| used.until > now);
+        self.bytes = self.logs.values().map(Kept::bytes).sum();
+        messages + (logs - self.logs.len() + keys - self.keys.len()) as u64
     }
 }
 
@@ -177,33 +172,30 @@ impl Log for MemoryLog {
         self.check_available()?;
         let now = Instant::now();
         let mut state = self.lock();
-        let used = append.idempotency.as_ref().map(|own| (append.key.clone(), own.key.clone()));
-        if let (Some(used), Some(own)) = (&used, &append.idempotency)
-            && let Some(first) = state.keys.get(used).filter(|first| first.until > now)
-        {
-            let Used { message_id, digest, .. } = *first;
-            let epoch = state.logs.get(&append.key).map(|kept| kept.position.epoch);
-            let position = first.position.filter(|position| Some(position.epoch) == epoch);
-            return Ok(if digest == own.digest {
-                Appended::Repeat { message_id, position }
-            } else {
-                Appended::KeyTaken { message_id }
-            });
+        if let Some(answer) = append.idempotency.as_ref().and_then(|own| state.used(&append.key, own, now)) {
+            return Ok(answer);
         }
-        let position = append.payload.as_ref().map(|payload| {
-            let kept = state.logs.entry(append.key.clone()).or_insert_with(|| Kept::new(0));
-            kept.position.offset += 1;
-            let (offset, message_id) = (kept.position.offset, append.message_id);
-            kept.entries.push_back(Line { offset, message_id, payload: payload.clone(), at: now });
-            kept.bytes += payload.len() as u64;
-            kept.trim(retention, now);
-            kept.position
+        let payload = append.payload.as_ref().filter(|_| append.key != LogKey::Unaddressed);
+        let bytes = payload.map_or(0, |payload| payload.len() as u64);
+        state.appends_since_look += 1;
+        if state.is_look_due(!state.has_room(&append.key, bytes, self.bytes_max), now) {
+            state.look(retention, now);
+        }
+        if !state.has_room(&append.key, bytes, self.bytes_max) {
+            return Err(self.refuse("it is full"));
+        }
+        let position = payload.map(|payload| {
+            let kept = state.logs.entry(append.key.clone()).or_insert_with(|| Kept::new(now));
+            let before = kept.bytes();
+            let position = kept.append(append.message_id, payload.clone(), retention, now);
+            let after = kept.bytes();
+            state.bytes = state.bytes + after - before;
+            position
         });
-        if let (Some(used), Some(own)) = (used, &append.idempotency) {
-            let until = now + retention.idempotency;
-            let first = Used { digest: own.digest, message_id: append.message_id, position, until };
-            state.keys.insert(used, first);
-            state.forget_keys(now);
+        if let Some(own) = &append.idempotency {
+            let (digest, message_id) = (own.digest, append.message_id);
+            let first = Used { digest, message_id, position, until: now + retention.idempotency };
+            state.keys.insert((append.key.clone(), own.key.clone()), first);
         }
         Ok(Appended::New(position))
     }
@@ -213,11 +205,12 @@ impl Log for MemoryLog {
         let now = Instant::now();
         let mut state = self.lock();
         let page = |read: &Read| {
-            if read.part == Part::Position {
-                state.logs.entry(read.key.clone()).or_insert_with(|| Kept::new(0));
+            let may_begin = read.part == Part::Position && read.key != LogKey::Unaddressed;
+            if may_begin && state.logs.len() < COUNT_MAX {
+                state.logs.entry(read.key.clone()).or_insert_with(|| Kept::new(now));
             }
             let nothing = Page { position: None, first: 1, entries: Vec::new(), is_cut: false };
-            state.logs.get(&read.key).map_or(nothing, |kept| kept.page(read, now))
+            state.logs.get_mut(&read.key).map_or(nothing, |kept| kept.page(read, now))
         };
         Ok(reads.iter().map(page).collect())
     }
@@ -226,35 +219,32 @@ impl Log for MemoryLog {
         self.check_available()?;
         let mut state = self.lock();
         let Some(kept) = state.logs.get_mut(key) else { return Ok(None) };
-        if kept.position.epoch == epoch {
-            *kept = Kept::new(0);
+        let mut freed = 0;
+        if kept.position().epoch == epoch {
+            freed = kept.bytes();
+            *kept = Kept::new(Instant::now());
         }
-        Ok(Some(kept.position))
+        let position = kept.position();
+        state.bytes -= freed;
+        Ok(Some(position))
     }
 
     async fn remove(&self, key: &LogKey) -> Result<()> {
         self.check_available()?;
+        if *key == LogKey::Unaddressed {
+            return Ok(());
+        }
         let mut state = self.lock();
-        state.logs.remove(key);
+        if let Some(kept) = state.logs.remove(key) {
+            state.bytes -= kept.bytes();
+        }
         state.keys.retain(|(of, _), _| of != key);
         Ok(())
     }
 
     async fn sweep(&self, retention: &Retention) -> Result<u64> {
         self.check_available()?;
-        let now = Instant::now();
-        let mut deleted = 0;
-        for kept in self.lock().logs.values_mut() {
-            let before = kept.entries.len();
-            kept.trim(retention, now);
-            let is_last_over = kept.entries.len() == 1 && kept.is_over(retention, now);
-            if is_last_over && kept.entries.front().is_some_and(|line| now - line.at > retention.age) {
-                kept.entries.clear();
-                kept.bytes = 0;
-            }
-            deleted += before - kept.entries.len();
-        }
-        Ok(deleted as u64)
+        Ok(self.lock().look(retention, Instant::now()))
     }
 
     async fn ping(&self) -> Result<()> {
@@ -262,9 +252,6 @@ impl Log for MemoryLog {
     }
 
     fn counters(&self) -> Counters {
-        Counters::default()
+        Counters { calls_refused: self.refused.load(Ordering::Relaxed), ..Counters::default() }
     }
 }
-
-/// Longer than anything is kept: for reads that take everything that still lies there.
-pub const ANY_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
