@@ -14,6 +14,7 @@ use crate::{
     error::Error,
     hub::{Core, Handle, Identity, Settings},
     load::Load,
+    log::{compare, reader},
     metrics::Metrics,
     pages::{self, Peers, Site, loads::Loads},
     ports::Shards,
@@ -136,6 +137,8 @@ impl Starting {
         site.set_peers(Peers { nodes, loads: loads.clone() });
         let mut tasks = JoinSet::new();
         tasks.spawn(named("the timekeeper", hub.clone().keep_time()));
+        tasks.spawn(named("the log reader", reader::run(hub.clone())));
+        tasks.spawn(named("the comparison of logs", compare::run(hub.clone())));
         tasks.spawn(named("the reports", report::run(hub.clone(), controllers.clone())));
         tasks.spawn(named("the node list", loads.keep(controllers)));
 

@@ -6,6 +6,7 @@
 pub mod announcement;
 pub mod eviction;
 pub mod inspect;
+mod logged;
 mod membership;
 mod opening;
 pub mod session;
@@ -13,6 +14,7 @@ pub mod state;
 pub mod target;
 pub mod tasks;
 pub mod topic;
+pub mod walks;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock},
@@ -22,12 +24,12 @@ use std::{
 use opentelemetry::trace::SpanKind;
 use roomcast_proto::pubsub::LaneHello;
 use roomcast_registry::State as Life;
-use roomcast_runtime::{Config, Tracing};
+use roomcast_runtime::{Config, Tracing, config::UserLog};
 use roomcast_types::{Code, Fault, Incarnation, NodeId, RoomId, ServiceId};
 use tokio::{sync::watch, time::Instant};
 use tonic::Status;
 
-use self::{session::Operation, state::State, tasks::Tasks};
+use self::{session::Operation, state::State, tasks::Tasks, walks::Walks};
 use crate::{
     failpoint::Failpoints,
     lane::{
@@ -35,6 +37,7 @@ use crate::{
         state::{Attached, Limits},
     },
     ledger::Ledger,
+    log::{compare::Comparing, reader::Reader, returning::Since},
     metrics::Metrics,
     ports::{Arrival, Hub, OpenedSession, SessionKey, Shards, ToShard},
 };
@@ -62,6 +65,11 @@ pub struct Settings {
     pub trust: Duration,
     /// Sessions this node takes.
     pub sessions_max: usize,
+    /// Whether messages to users have a log.
+    pub has_user_logs: bool,
+    /// The most that a session catches up at once.
+    pub catch_up_messages: u32,
+    pub catch_up_bytes: u32,
 }
 
 impl Settings {
@@ -72,6 +80,9 @@ impl Settings {
             room_linger: config.connect_node.room_linger,
             trust: config.push_manager.lane_trust,
             sessions_max: config.connect_node.sessions_max,
+            has_user_logs: config.log.user == UserLog::Recent,
+            catch_up_messages: config.connect_node.catch_up_messages,
+            catch_up_bytes: u32::try_from(config.connect_node.catch_up_bytes.0).unwrap_or(u32::MAX),
         }
     }
 }
@@ -84,6 +95,9 @@ pub struct Core {
     pub tracing: Tracing,
     pub tasks: Tasks,
     pub ledger: Arc<Ledger>,
+    pub walks: Walks,
+    pub reader: Reader,
+    pub comparing: Comparing,
     pub failpoints: Failpoints,
     state: Mutex<State>,
     /// Set once, before the first session: the shards need the hub to be started.
@@ -105,11 +119,14 @@ pub struct Totals {
 impl Core {
     /// A node without shards; must run inside the main runtime.
     pub fn new(identity: Identity, settings: Settings, metrics: Metrics, tracing: Tracing) -> Arc<Self> {
-        let state = State::new(settings.room_linger, Instant::now());
+        let state = State::new(settings.room_linger, settings.has_user_logs, Instant::now());
         Arc::new(Self {
             identity,
             settings,
             ledger: Ledger::new(metrics.unaccounted.clone()),
+            walks: Walks::default(),
+            reader: Reader::default(),
+            comparing: Comparing::default(),
             failpoints: Failpoints::default(),
             metrics,
             tracing,
@@ -267,8 +284,8 @@ impl Hub for Handle {
         self.0.open(session);
     }
 
-    fn join(&self, session: SessionKey, request: Option<u64>, room: RoomId) {
-        self.0.operate(session, room, Operation::Join { request });
+    fn join(&self, session: SessionKey, request: Option<u64>, room: RoomId, since: Option<Since>) {
+        self.0.operate(session, room, Operation::Join { request, since });
     }
 
     fn leave(&self, session: SessionKey, request: Option<u64>, room: RoomId) {

@@ -31,6 +31,8 @@ pub struct Lane {
     pub manager_id: ServiceId,
     pub incarnation: Incarnation,
     inner: Mutex<Inner>,
+    /// host:port of the push-manager's gRPC interface; empty until its hello.
+    address: Mutex<String>,
     recent: Mutex<VecDeque<(Instant, Arc<Tally>)>>,
 }
 
@@ -60,7 +62,18 @@ impl Lane {
     /// A lane that nothing was put on yet.
     pub fn new(manager_id: ServiceId, incarnation: Incarnation, limits: Limits, now: Instant) -> Self {
         let inner = Inner { state: LaneState::new(limits, now), current: None };
-        Self { manager_id, incarnation, inner: Mutex::new(inner), recent: Mutex::default() }
+        let (address, recent) = (Mutex::default(), Mutex::default());
+        Self { manager_id, incarnation, inner: Mutex::new(inner), address, recent }
+    }
+
+    /// Where the push-manager reads logs.
+    pub fn address(&self) -> String {
+        self.address.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Takes the address of a hello.
+    pub fn set_address(&self, address: &str) {
+        address.clone_into(&mut self.address.lock().expect("no holder of this lock panics"));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -18,6 +18,7 @@ mod hub;
 mod lane;
 mod ledger;
 pub mod load;
+pub mod log;
 mod metrics;
 mod pages;
 pub mod ports;

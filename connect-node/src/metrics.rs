@@ -75,6 +75,17 @@ pub struct Metrics {
     pub lane_resent: Counter,
     /// Targets that are lost.
     pub unaccounted: Gauge,
+    pub log_reads: Counter,
+    pub log_reads_unanswered: Counter,
+    /// Sessions or rooms that began without a position.
+    pub positions_unknown: Counter,
+    pub gaps: Counter,
+    pub repeats: Counter,
+    pub conflicts: Counter,
+    /// Messages read from a log in the place of those that never came.
+    pub filled: Counter,
+    /// Messages sent to sessions that came back.
+    pub catch_up: Counter,
 }
 
 impl Metrics {
@@ -111,6 +122,7 @@ impl Metrics {
             "pubsub_push_unaccounted",
             "Targets of pushes that have neither an outcome nor a place in a queue; other than 0 is a bug"
         );
+        describe_logs();
         Self {
             users: gauge!("pubsub_node_users"),
             rooms: gauge!("pubsub_node_rooms"),
@@ -127,6 +139,14 @@ impl Metrics {
             outcomes: counter!("pubsub_node_outcomes_total"),
             lane_resent: counter!("pubsub_node_lane_resent_items_total"),
             unaccounted: gauge!("pubsub_push_unaccounted"),
+            log_reads: counter!("pubsub_node_log_reads_total"),
+            log_reads_unanswered: counter!("pubsub_node_log_reads_unanswered_total"),
+            positions_unknown: counter!("pubsub_node_positions_unknown_total"),
+            gaps: counter!("pubsub_node_gaps_total"),
+            repeats: counter!("pubsub_node_repeats_total"),
+            conflicts: counter!("pubsub_node_position_conflicts_total"),
+            filled: counter!("pubsub_node_filled_total"),
+            catch_up: counter!("pubsub_catchup_total"),
         }
     }
 
@@ -144,4 +164,27 @@ impl Metrics {
     pub fn delivers(&self, kind: Kind) -> &Counter {
         &self.delivers[kind as usize]
     }
+}
+
+fn describe_logs() {
+    describe_counter!("pubsub_node_log_reads_total", "Questions to logs and inboxes");
+    describe_counter!("pubsub_node_log_reads_unanswered_total", "Calls that no push-manager answered");
+    describe_counter!(
+        "pubsub_node_positions_unknown_total",
+        "Logs whose position could not be had when somebody came in: he catches up from the first message on"
+    );
+    describe_counter!("pubsub_node_gaps_total", "Gaps that members of a room, or a user, were told of");
+    describe_counter!("pubsub_node_repeats_total", "Messages of logs that came a second time");
+    describe_counter!(
+        "pubsub_node_position_conflicts_total",
+        "Signs that the store of a log went back in time"
+    );
+    describe_counter!(
+        "pubsub_node_filled_total",
+        "Messages read from a log because they had not come on a lane"
+    );
+    describe_counter!(
+        "pubsub_catchup_total",
+        "Messages sent to sessions that came back, beside all receipts"
+    );
 }

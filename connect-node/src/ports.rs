@@ -15,7 +15,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::tally::Tally;
+use crate::{
+    log::returning::{Since, Standing},
+    tally::Tally,
+};
 
 /// Commands that wait for one shard at most; a sender waits for a place.
 pub const MAILBOX_CAPACITY: usize = 4096;
@@ -44,6 +47,8 @@ pub struct OpenedSession {
     pub client_id: ClientId,
     /// For display; empty when not given.
     pub user_name: String,
+    /// Position in the user's own log, as the client named it.
+    pub since: Option<Since>,
     /// When the socket was accepted: becomes the stamp, on the store's clock.
     pub opened_at: Instant,
 }
@@ -55,8 +60,9 @@ pub trait Hub: Send + Sync + 'static {
     fn opened(&self, session: OpenedSession);
 
     /// A session wants into a room, again or for the first time. Answered by [`ToShard::Joined`] when it holds a seat
-    /// and the room is announced, or by [`ToShard::JoinRefused`], within 1 s or so. `request` is the frame's id.
-    fn join(&self, session: SessionKey, request: Option<u64>, room: RoomId);
+    /// and the room is announced, or by [`ToShard::JoinRefused`], within 1 s or so. `request` is the frame's id, `since` the
+    /// position in the room's log from which the client wants to catch up.
+    fn join(&self, session: SessionKey, request: Option<u64>, room: RoomId, since: Option<Since>);
 
     /// A session left a room by its own wish; the shard has taken it out already. Answered by [`ToShard::Left`].
     fn leave(&self, session: SessionKey, request: Option<u64>, room: RoomId);
@@ -88,8 +94,20 @@ pub struct Arrival {
 pub enum ToShard {
     /// A fresh connection on the client port, socket options set.
     Accept(std::net::TcpStream),
-    /// Send `welcome`, then ask for the rooms of the URL.
-    Welcome(SessionKey),
+    /// Send `welcome` and what was missed, then ask for the rooms of the URL.
+    Welcome {
+        /// Which session.
+        session: SessionKey,
+        /// Where it stands in its user's log.
+        standing: Standing,
+    },
+    /// Tell members of a room, or sessions of a user, that messages may be missing.
+    Gap {
+        /// Whom.
+        target: DeliveryTarget,
+        /// The whole frame.
+        frame: Bytes,
+    },
     /// Put the session into the room and send `joined`; a member already: only send it.
     Joined {
         /// Which session.
@@ -100,6 +118,8 @@ pub enum ToShard {
         room: RoomId,
         /// Users with a seat.
         members: u64,
+        /// Where it stands in the room's log.
+        standing: Standing,
     },
     /// Send `error` with this room.
     JoinRefused {

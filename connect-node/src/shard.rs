@@ -24,6 +24,7 @@ mod query;
 mod rooms;
 mod sending;
 mod session;
+mod standing;
 mod state;
 mod thread;
 mod timers;

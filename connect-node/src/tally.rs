@@ -205,30 +205,38 @@ pub struct Tally {
 }
 
 struct Inner {
-    /// Shards whose walk has not ended.
-    walking: u32,
+    /// Shards whose walk has not ended; `None` before it is known how many there are.
+    walking: Option<u32>,
     sum: Counts,
     hops: Hops,
-    tell: Tell,
+    listeners: Vec<Listener>,
 }
 
-type Tell = Box<dyn FnMut(&Counts, Hops) + Send>;
+type Listener = Box<dyn FnMut(&Counts, Hops) + Send>;
 
 impl Tally {
-    /// Expects `shards` walks; with 0 it tells at once. `tell` gets the sum when the last walk has ended and again
-    /// whenever something changed, one call after the other, on the thread of a shard: it must not block.
-    pub fn new(
-        message_id: MessageId,
-        shards: u32,
-        tell: impl FnMut(&Counts, Hops) + Send + 'static,
-    ) -> Arc<Self> {
+    /// Of a message that is not on its walk yet.
+    pub fn new(message_id: MessageId) -> Arc<Self> {
         let inner =
-            Inner { walking: shards, sum: Counts::default(), hops: Hops::default(), tell: Box::new(tell) };
-        let tally = Self { message_id, inner: Mutex::new(inner) };
-        if shards == 0 {
-            tally.lock().tell();
+            Inner { walking: None, sum: Counts::default(), hops: Hops::default(), listeners: Vec::new() };
+        Arc::new(Self { message_id, inner: Mutex::new(inner) })
+    }
+
+    /// Has somebody told: the sum when the last walk has ended, at once if it has, and again whenever something
+    /// changed, one call after the other, on the thread of a shard: it must not block.
+    pub fn listen(&self, mut listener: impl FnMut(&Counts, Hops) + Send + 'static) {
+        let mut inner = self.lock();
+        if inner.walking == Some(0) {
+            listener(&inner.sum, inner.hops);
         }
-        Arc::new(tally)
+        inner.listeners.push(Box::new(listener));
+    }
+
+    /// The message goes on its walk on so many shards; with 0 it is over. Called once.
+    pub fn begin(&self, shards: u32) {
+        let mut inner = self.lock();
+        inner.walking = Some(shards);
+        inner.tell();
     }
 
     /// Which message.
@@ -242,19 +250,15 @@ impl Tally {
         inner.sum.merge(counts);
         inner.hops.wait = inner.hops.wait.max(hops.wait);
         inner.hops.walk = inner.hops.walk.max(hops.walk);
-        inner.walking -= 1;
-        if inner.walking == 0 {
-            inner.tell();
-        }
+        inner.walking = inner.walking.map(|walking| walking - 1);
+        inner.tell();
     }
 
     /// Takes what changed on a shard that has reported.
     pub fn change(&self, changes: &Changes) {
         let mut inner = self.lock();
         inner.sum.change(changes);
-        if inner.walking == 0 {
-            inner.tell();
-        }
+        inner.tell();
     }
 
     /// Shows the sum as of now.
@@ -267,17 +271,12 @@ impl Tally {
     pub fn lost(&self, targets: u64) {
         let mut inner = self.lock();
         inner.sum.unaccounted += targets;
-        if inner.walking == 0 {
-            inner.tell();
-        }
+        inner.tell();
     }
 
     /// Tells the sum once more, if every walk has ended.
     pub fn tell_again(&self) {
-        let mut inner = self.lock();
-        if inner.walking == 0 {
-            inner.tell();
-        }
+        self.lock().tell();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -286,8 +285,13 @@ impl Tally {
 }
 
 impl Inner {
+    /// Once every walk has ended.
     fn tell(&mut self) {
-        (self.tell)(&self.sum, self.hops);
+        if self.walking == Some(0) {
+            for listener in &mut self.listeners {
+                listener(&self.sum, self.hops);
+            }
+        }
     }
 }
 

@@ -7,9 +7,11 @@ mod client;
 mod frame;
 mod server;
 
-pub use client::{BadFrame, ClientFrame, MESSAGE_IDS_MAX, parse};
+pub use client::{BadFrame, ClientFrame, EPOCH_BYTES_MAX, MESSAGE_IDS_MAX, parse};
 pub use frame::PING;
-pub use server::{Welcome, error_frame, joined_frame, left_frame, pong_frame, push_frame, welcome_frame};
+pub use server::{
+    Welcome, error_frame, gap_frame, joined_frame, left_frame, pong_frame, push_frame, welcome_frame,
+};
 
 /// The sub-protocol of this form.
 pub const SUBPROTOCOL: &str = "pubsub.json.v1";

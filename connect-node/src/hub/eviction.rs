@@ -82,7 +82,7 @@ impl Core {
                 let mut state = self.state();
                 let Some(members) = state.rooms.get_mut(&card.room_id) else { return };
                 if card.version > members.card.version {
-                    members.card = card.into();
+                    members.learn(&card.room_id, card.into());
                     // Whoever was not told of the card hears of it from here.
                     state.tell_room(&card.room_id);
                 }

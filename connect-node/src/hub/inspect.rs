@@ -50,7 +50,9 @@ impl Core {
     pub async fn inspect(&self, question: Question) -> InspectReply {
         let until = Instant::now() + WAIT;
         let of_user: Vec<SessionKey> = match &question.user {
-            Some(user) => self.state().users.get(user).cloned().unwrap_or_default(),
+            Some(user) => {
+                self.state().users.get(user).map(|sessions| sessions.keys.clone()).unwrap_or_default()
+            }
             None => Vec::new(),
         };
         let question = Arc::new(question);

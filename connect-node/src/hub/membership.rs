@@ -18,6 +18,7 @@ use super::{
     topic::TopicId,
 };
 use crate::{
+    log::returning::{Since, Standing},
     metrics::{JoinOutcome, Refusal},
     ports::{LeftReason, SessionKey, ToShard},
     report::{
@@ -35,6 +36,15 @@ struct Admitted {
     members: u64,
 }
 
+/// A join that was admitted and announced.
+struct Joining<'a> {
+    key: SessionKey,
+    request: Option<u64>,
+    room: &'a RoomId,
+    entry: Entry,
+    members: u64,
+}
+
 /// Whether the session was in the room when it asked.
 enum Entry {
     Again,
@@ -48,7 +58,7 @@ impl Core {
         let Some(session) = state.sessions.get_mut(&key) else { return };
         if let Some(busy) = session.busy_mut(&room) {
             match operation {
-                Operation::Join { request } if busy.waiting.len() >= OPERATIONS_MAX => {
+                Operation::Join { request, .. } if busy.waiting.len() >= OPERATIONS_MAX => {
                     let fault = Fault {
                         retry_after: Some(retry_after()),
                         ..Fault::new(
@@ -74,7 +84,7 @@ impl Core {
         let mut operation = first;
         loop {
             match operation {
-                Operation::Join { request } => self.join(key, request, &room).await,
+                Operation::Join { request, since } => self.join(key, request, since, &room).await,
                 Operation::Leave { request } => self.leave(key, request, &room).await,
             }
             let mut state = self.state();
@@ -87,7 +97,13 @@ impl Core {
         }
     }
 
-    async fn join(&self, key: SessionKey, request: Option<u64>, room: &RoomId) {
+    async fn join(
+        self: &Arc<Self>,
+        key: SessionKey,
+        request: Option<u64>,
+        since: Option<Since>,
+        room: &RoomId,
+    ) {
         let admitted = match self.admit(key, room).await {
             Ok(admitted) => admitted,
             Err(fault) => {
@@ -96,13 +112,27 @@ impl Core {
             }
         };
         let Some(entry) = self.enter(key, room, &admitted).await else { return };
+        let joining = Joining { key, request, room, entry, members: admitted.members };
+        let Some(sequence) = self.room_sequence(room) else {
+            let recovered = since.map(|_| false);
+            return self.take_part(joining, Standing { recovered, ..Standing::default() }).await;
+        };
+        sequence.begin(self).await;
+        let returned = sequence.prepare(self, since).await;
+        // The order stands still until the shard has the answer in its mailbox: a join is an item of the log.
+        let mut order = sequence.lock().await;
+        let user = self.state().sessions.get(&key).map(|session| session.user.clone());
+        let standing = order.standing(self, returned, user.as_ref());
+        self.take_part(joining, standing).await;
+    }
+
+    /// The session takes part from here on.
+    async fn take_part(&self, joining: Joining<'_>, standing: Standing) {
+        let Joining { key, request, room, entry, members } = joining;
         let Some(place) = self.shards().reserve(key.shard).await else { return };
         let answer = match self.settle(key, room, entry) {
             None => return,
-            Some(Ok(())) => {
-                let members = admitted.members;
-                ToShard::Joined { session: key, request, room: room.clone(), members }
-            }
+            Some(Ok(())) => ToShard::Joined { session: key, request, room: room.clone(), members, standing },
             Some(Err(fault)) => ToShard::JoinRefused { session: key, request, room: room.clone(), fault },
         };
         place.send(answer);

@@ -8,6 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Core, session::Session, topic::TopicId};
 use crate::{
+    log::returning::{Since, Standing},
     metrics::Refusal,
     ports::{CloseCode, OpenedSession, SessionKey, ToShard},
     report::outbox::{Answer, Asked},
@@ -18,6 +19,7 @@ struct Opening {
     user: UserId,
     topic: TopicId,
     announced: Option<oneshot::Receiver<()>>,
+    since: Option<Since>,
     claim: Option<Asked>,
 }
 
@@ -61,20 +63,30 @@ impl Core {
             session.user_topic = Some(topic);
         }
         state.report_wake.notify_one();
-        Opening { user: opened.user_id, topic, announced, claim }
+        Opening { user: opened.user_id, topic, announced, since: opened.since, claim }
     }
 
     async fn welcome(self: Arc<Self>, key: SessionKey, opening: Opening) {
         let began = Instant::now();
-        let Opening { user, topic, announced, claim } = opening;
-        let announce = async {
+        let Opening { user, topic, announced, since, claim } = opening;
+        let sequence = self.user_sequence(&user);
+        let prepare = async {
             if let Some(announced) = announced {
                 // An error means that the announcement went with the node.
                 let _ = announced.await;
             }
             self.metrics.announce_seconds.record(began.elapsed());
+            let sequence = sequence.as_ref()?;
+            sequence.begin(&self).await;
+            Some(sequence.prepare(&self, since).await)
         };
-        let ((), holds_slot) = tokio::join!(announce, self.claim(claim));
+        let (returned, holds_slot) = tokio::join!(prepare, self.claim(claim));
+        let (mut order, mut standing) =
+            (None, Standing { recovered: since.map(|_| false), ..Standing::default() });
+        if let (Some(sequence), Some(returned)) = (&sequence, returned) {
+            let order = order.insert(sequence.lock().await);
+            standing = order.standing(&self, returned, None);
+        }
         // The place is taken first: from the moment on that pushes find the session, they come behind its welcome.
         let Some(place) = self.shards().reserve(key.shard).await else { return };
         let mut state = self.state();
@@ -85,10 +97,10 @@ impl Core {
             return;
         }
         session.is_open = true;
-        if let Some(targets) = state.users.settle(&user, topic) {
-            targets.push(key);
+        if let Some(sessions) = state.users.settle(&user, topic) {
+            sessions.keys.push(key);
         }
-        place.send(ToShard::Welcome(key));
+        place.send(ToShard::Welcome { session: key, standing });
     }
 
     /// Whether the session may live: only a controller that says so takes its slot away.
@@ -111,9 +123,9 @@ impl Core {
         let Some(mut session) = state.sessions.remove(&key) else { return };
         state.by_id[session.id.slice()].remove(&session.id);
         if session.is_open
-            && let Some(targets) = state.users.get_mut(&session.user)
+            && let Some(sessions) = state.users.get_mut(&session.user)
         {
-            targets.retain(|target| *target != key);
+            sessions.keys.retain(|target| *target != key);
         }
         // Rooms it was on its way into: the join that is under way came before this change.
         let on_the_way = session.busy.iter().map(|busy| &busy.room).filter(|room| !session.is_in(room));

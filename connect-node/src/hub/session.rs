@@ -7,6 +7,7 @@ use roomcast_types::{ClientId, RoomId, SessionId, StoreTime, UserId};
 use tokio::time::Instant;
 
 use super::topic::TopicId;
+use crate::log::returning::Since;
 
 /// What a session asked for about one room. They run one after the other, so that answers keep the order of the
 /// questions and the last one stands.
@@ -16,6 +17,8 @@ pub enum Operation {
     Join {
         /// Id of the client's frame.
         request: Option<u64>,
+        /// The position it catches up from.
+        since: Option<Since>,
     },
     /// Out of it.
     Leave {

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use roomcast_proto::pubsub::{Interest, RoomInterest, UserInterest, room_card};
-use roomcast_types::{CardMark, RoomId, SessionId, UserId};
+use roomcast_types::{CardMark, LogPolicy, RoomId, SessionId, UserId};
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{Notify, oneshot},
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     lane::Lane,
+    log::sequence::{Key, Sequence},
     ports::SessionKey,
     report::{
         breaker::Breaker,
@@ -37,12 +38,23 @@ pub const LANE_KEPT: Duration = Duration::from_secs(60);
 const IDLE_TICK: Duration = Duration::from_secs(5);
 
 /// What the hub keeps with a room.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Members {
     /// Sessions by shard; shorter than the number of shards when the last ones have none.
     pub by_shard: Vec<u32>,
     /// Of the card as last heard.
     pub card: CardMark,
+    /// Of a room with a log.
+    pub sequence: Option<Arc<Sequence>>,
+}
+
+/// What the hub keeps with a user.
+#[derive(Default)]
+pub struct Sessions {
+    /// Those that a push to the user reaches.
+    pub keys: Vec<SessionKey>,
+    /// Of a user with a log.
+    pub sequence: Option<Arc<Sequence>>,
 }
 
 impl Members {
@@ -62,6 +74,16 @@ impl Members {
         }
     }
 
+    /// Takes a card in, if it is younger; one with another policy makes an end of the room's sequence.
+    pub fn learn(&mut self, room: &RoomId, card: CardMark) {
+        let before = self.card;
+        self.card = before.or_younger(card);
+        if self.sequence.is_some() && before.log != self.card.log {
+            let key = Key::Room(room.clone(), self.card.log);
+            self.sequence = (self.card.log != LogPolicy::None).then(|| Sequence::unplaced(key));
+        }
+    }
+
     /// Shards with a session in the room.
     pub fn shards(&self) -> impl Iterator<Item = u16> {
         self.by_shard.iter().enumerate().filter(|(_, count)| **count > 0).map(|(shard, _)| shard as u16)
@@ -70,11 +92,11 @@ impl Members {
 
 /// See the module.
 pub struct State {
+    has_user_logs: bool,
     pub sessions: FxHashMap<SessionKey, Session>,
     /// Keys by id, in the slices of the reports.
     pub by_id: Vec<FxHashMap<SessionId, SessionKey>>,
-    /// With the sessions that a push to the user reaches.
-    pub users: Topics<UserId, Vec<SessionKey>>,
+    pub users: Topics<UserId, Sessions>,
     pub rooms: Topics<RoomId, Members>,
     pub announcements: Announcements,
     pub lanes: Vec<Arc<Lane>>,
@@ -94,8 +116,9 @@ pub struct State {
 
 impl State {
     /// An empty node.
-    pub fn new(room_linger: Duration, now: Instant) -> Self {
+    pub fn new(room_linger: Duration, has_user_logs: bool, now: Instant) -> Self {
         Self {
+            has_user_logs,
             sessions: FxHashMap::default(),
             by_id: (0..SLICES).map(|_| FxHashMap::default()).collect(),
             users: Topics::new(Duration::ZERO),
@@ -122,6 +145,11 @@ impl State {
     /// A session of this user opens: takes up the interest. The receiver resolves when every lane knows.
     pub fn enter_user(&mut self, user: &UserId, now: Instant) -> (TopicId, Option<oneshot::Receiver<()>>) {
         let (topic, need) = self.users.enter(user);
+        if self.has_user_logs
+            && let Some(sessions) = self.users.get_mut(user)
+        {
+            sessions.sequence.get_or_insert_with(|| Sequence::new(Key::User(user.clone())));
+        }
         let waiting = match need {
             Need::Met => None,
             Need::Wait(announcement) => Some(self.announcements.wait(announcement)),
@@ -147,7 +175,11 @@ impl State {
     ) -> (TopicId, Option<oneshot::Receiver<()>>) {
         let (topic, need) = self.rooms.enter(room);
         if let Some(members) = self.rooms.get_mut(room) {
-            members.card = members.card.or_younger(card);
+            members.learn(room, card);
+            if members.card.log != LogPolicy::None {
+                let key = || Key::Room(room.clone(), members.card.log);
+                members.sequence.get_or_insert_with(|| Sequence::new(key()));
+            }
         }
         let waiting = match need {
             Need::Met => None,

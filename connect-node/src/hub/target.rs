@@ -42,7 +42,7 @@ impl State {
         let mut by_shard: Vec<Vec<(SessionKey, u32)>> = vec![Vec::new(); shards];
         for (index, user) in users.iter().enumerate() {
             let Ok(user) = UserId::new(user) else { continue };
-            for key in self.users.get(&user).into_iter().flatten() {
+            for key in self.users.get(&user).iter().flat_map(|sessions| &sessions.keys) {
                 by_shard[usize::from(key.shard)].push((*key, index as u32));
             }
         }

@@ -20,6 +20,7 @@ use crate::{
     hub::{
         Core,
         target::{Kind, excluded},
+        walks::Coming,
     },
     ledger::Account,
     ports::{Delivery, DeliveryTarget, ToShard, Traits},
@@ -27,21 +28,97 @@ use crate::{
     wire,
 };
 
-/// Returns when every shard's mailbox took its part: a full mailbox holds the lane back.
+/// A message on its way to the shards.
+pub struct Arrived {
+    pub message_id: MessageId,
+    pub message: Deliver,
+    walk: Unwalked,
+    came: Instant,
+    span: Span,
+}
+
+/// The count of a message that is not on its walk yet. Dropped, it says that there was nobody to walk to.
+struct Unwalked(Option<Arc<Tally>>);
+
+impl Unwalked {
+    fn begin(mut self, shards: u32) -> Option<Arc<Tally>> {
+        let tally = self.0.take()?;
+        tally.begin(shards);
+        Some(tally)
+    }
+}
+
+impl Drop for Unwalked {
+    fn drop(&mut self) {
+        if let Some(tally) = &self.0 {
+            tally.begin(0);
+        }
+    }
+}
+
+/// A message came down a lane. Returns when every shard's mailbox took its part, or the message waits for others of its
+/// log: a full mailbox holds the lane back.
 pub async fn deliver(hub: &Arc<Core>, lane: &Arc<Lane>, mut message: Deliver) {
-    let now = Instant::now();
+    let came = Instant::now();
     let Some(message_id) = MessageId::parse(&message.message_id) else {
         return tracing::warn!(manager_id = %lane.manager_id, "a lane brought a message without an id");
     };
-    let span = start_span(hub, &mut message);
+    match hub.walks.come(message_id, Some(lane.incarnation), came) {
+        Coming::First(tally) => {
+            let account = hub.ledger.open(&lane.manager_id, lane.incarnation, message.timestamp_ms);
+            tell(hub, lane, &tally, false, Some(account));
+            lane.remember(tally.clone(), came);
+            let span = start_span(hub, &mut message);
+            let arrived = Arrived { message_id, message, walk: Unwalked(Some(tally)), came, span };
+            match hub.sequence_of(&arrived.message) {
+                Some(sequence) => sequence.arrive(hub, arrived).await,
+                None => hand_on(hub, arrived).await,
+            }
+        }
+        Coming::Again { tally, is_told: true, .. } => tally.tell_again(),
+        Coming::Again { tally, is_other, .. } => {
+            // From the log it came for nobody's account: whoever brings it first now answers for it.
+            let account = (!is_other)
+                .then(|| hub.ledger.open(&lane.manager_id, lane.incarnation, message.timestamp_ms));
+            tell(hub, lane, &tally, is_other, account);
+            lane.remember(tally, came);
+        }
+    }
+}
+
+impl Arrived {
+    /// A message that was read from a log; `None` when it came on a lane, or has no id.
+    pub fn logged(hub: &Core, message: Deliver) -> Option<Self> {
+        let message_id = MessageId::parse(&message.message_id)?;
+        let came = Instant::now();
+        match hub.walks.come(message_id, None, came) {
+            Coming::First(tally) => {
+                let (walk, span) = (Unwalked(Some(tally)), Span::default());
+                Some(Self { message_id, message, walk, came, span })
+            }
+            Coming::Again { .. } => None,
+        }
+    }
+}
+
+/// Hands a message to the shards that have targets now.
+pub async fn hand_on(hub: &Arc<Core>, arrived: Arrived) {
+    let Arrived { message_id, message, walk, came, span } = arrived;
     let (kind, targets) = hub.state().targets(&message, hub.shards().len());
     hub.metrics.delivers(kind).increment(1);
     let exclude = excluded(&message);
     let frame = if targets.is_empty() { bytes::Bytes::new() } else { wire::push_frame(&message) };
-    let traits = traits(message_id, &message, now);
-    let account = hub.ledger.open(&lane.manager_id, lane.incarnation, message.timestamp_ms);
-    let tally = tally(hub, lane, message_id, span, account, targets.len() as u32);
-    lane.remember(tally.clone(), now);
+    let traits = traits(message_id, &message, came);
+    let shards = targets.len() as u32;
+    let Some(tally) = walk.begin(shards) else { return };
+    if span.is_recording() {
+        let mut span = Some(span);
+        tally.listen(move |counts, _| {
+            if let Some(span) = span.take() {
+                end_span(span, shards, counts);
+            }
+        });
+    }
     for (shard, target) in targets {
         let closed = gone(&target);
         let delivery = Delivery {
@@ -63,26 +140,18 @@ pub async fn deliver(hub: &Arc<Core>, lane: &Arc<Lane>, mut message: Deliver) {
 
 /// Puts the sum on the lane whenever it changed, as long as there is a lane, and into the ledger. In this order: what
 /// an audit finds in the ledger is on the lane already, or acknowledged.
-fn tally(
-    hub: &Core,
-    lane: &Arc<Lane>,
-    message_id: MessageId,
-    span: Span,
-    mut account: Account,
-    shards: u32,
-) -> Arc<Tally> {
-    let (lane, outcomes, mut span) = (Arc::downgrade(lane), hub.metrics.outcomes.clone(), Some(span));
-    let failpoints = hub.failpoints.clone();
-    Tally::new(message_id, shards, move |counts, hops| {
+fn tell(hub: &Core, lane: &Arc<Lane>, tally: &Tally, is_repeat: bool, account: Option<Account>) {
+    let (lane, outcomes, mut account) = (Arc::downgrade(lane), hub.metrics.outcomes.clone(), account);
+    let (failpoints, message_id) = (hub.failpoints.clone(), tally.message_id());
+    tally.listen(move |counts, hops| {
         outcomes.increment(1);
-        if let Some(span) = span.take() {
-            end_span(span, shards, counts);
-        }
         if let Some(lane) = Weak::upgrade(&lane).filter(|_| !failpoints.loses_word()) {
-            lane.push(Item::Outcome(outcome(message_id, counts, hops)));
+            lane.push(Item::Outcome(Outcome { repeat: is_repeat, ..outcome(message_id, counts, hops) }));
         }
-        account.hold(counts);
-    })
+        if let Some(account) = &mut account {
+            account.hold(counts);
+        }
+    });
 }
 
 fn traits(message_id: MessageId, message: &Deliver, now: Instant) -> Traits {

@@ -32,6 +32,7 @@ pub async fn open(hub: Arc<Core>, mut down: Streaming<LaneDown>) -> Result<Up, S
         return Err(bad("hello is missing; it is in the first message of a lane"));
     };
     let lane = find(&hub, &hello)?;
+    lane.set_address(&hello.grpc_address);
     let seat = lane.take_over().await;
     let Some(attached) = hub.attach(&lane, &seat, &hello) else {
         return Err(Status::aborted("a newer stream of this push-manager took the lane"));
@@ -102,6 +103,7 @@ impl Reader {
         };
         if self.lane.detach(self.stream, Instant::now()) {
             tracing::info!(manager_id = %self.lane.manager_id, reason, "a lane's stream ended");
+            self.hub.comparing.lane_broke();
         }
         end.cancel();
         drop(seat.done);
@@ -140,8 +142,8 @@ impl Reader {
         match item.item {
             Some(Item::Deliver(message)) => deliver(&self.hub, &self.lane, message).await,
             Some(Item::RoomChanged(card)) => self.room_changed(&card).await,
-            // Of a later version of the protocol: its number counts.
-            None => {}
+            // Given up, or of a later version of the protocol: its number counts.
+            None => self.hub.comparing.given_up(),
         }
         self.lane.processed();
     }

@@ -12,6 +12,7 @@ use super::{
     websocket::Broken,
 };
 use crate::{
+    log::returning::Since,
     ports::{Arrival, CloseCode, LeftReason, SessionKey},
     tally::TargetOutcome,
     wire::{self, BadFrame, ClientFrame},
@@ -193,7 +194,7 @@ impl Shard {
     }
 
     /// Asks the hub for a place in a room.
-    pub(super) fn join(&mut self, key: SessionKey, id: Option<u64>, room: RoomId, since: bool) {
+    pub(super) fn join(&mut self, key: SessionKey, id: Option<u64>, room: RoomId, since: Option<Since>) {
         let rooms_max = self.config().rooms_max;
         let known = self.rooms.find(&room);
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
@@ -211,7 +212,6 @@ impl Shard {
                 position: None,
                 unanswered: 0,
                 is_wanted: true,
-                since: None,
                 joined_at: 0,
                 joined: 0,
             });
@@ -220,10 +220,7 @@ impl Shard {
         let seat = &mut session.seats[place];
         seat.is_wanted = true;
         seat.unanswered = seat.unanswered.saturating_add(1);
-        if since {
-            seat.since = Some(id);
-        }
-        self.hub.join(key, id, room);
+        self.hub.join(key, id, room, since);
     }
 
     /// Takes the session out of a room at once; the hub's answer brings `left`.

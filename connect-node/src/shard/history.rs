@@ -163,8 +163,7 @@ mod tests {
         };
         let users: HashSet<_> =
             (0..excluded).map(|user| UserId::new(format!("user-{user}")).unwrap()).collect();
-        let entry =
-            Entry::new(traits, NEVER, Some(Arc::new(users)), false, Tally::new(message_id, 0, |_, _| {}));
+        let entry = Entry::new(traits, NEVER, Some(Arc::new(users)), false, Tally::new(message_id));
         Walked { entry, whom: Whom::All, number, came: Instant::now() }
     }
 

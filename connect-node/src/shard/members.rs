@@ -4,6 +4,7 @@ use roomcast_types::Fault;
 
 use super::{rooms::RoomItem, state::Shard};
 use crate::{
+    log::returning::Standing,
     ports::{LeftReason, SessionKey},
     wire,
 };
@@ -12,7 +13,10 @@ impl Shard {
     /// Acts on an item of a room that is no delivery.
     pub(super) fn room_item(&mut self, room: u32, item: RoomItem) {
         match item {
-            RoomItem::Joined { session, request, members } => self.joined(room, session, request, members),
+            RoomItem::Joined { session, request, members, standing } => {
+                self.joined(room, session, (request, members), standing);
+            }
+            RoomItem::Gap(frame) => self.room_gap(room, &frame),
             RoomItem::JoinRefused { session, request, fault } => {
                 self.join_refused(room, session, request, &fault);
             }
@@ -22,27 +26,32 @@ impl Shard {
         }
     }
 
-    /// The session becomes a member and hears `joined` in one step: pushes of the room come behind it.
-    fn joined(&mut self, room: u32, key: SessionKey, request: Option<u64>, members: u64) {
+    /// The session becomes a member, hears `joined` and what it missed, in one step: pushes of the room come behind it.
+    fn joined(
+        &mut self,
+        room: u32,
+        key: SessionKey,
+        (request, members): (Option<u64>, u64),
+        standing: Standing,
+    ) {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
         // Without a seat the session was taken out of the room while the hub answered: it hears that instead.
         let Some(seat) = session.seats.iter_mut().find(|seat| seat.room == room) else { return };
         seat.unanswered = seat.unanswered.saturating_sub(1);
-        let recovered = seat.since.take_if(|since| *since == request).map(|_| false);
         let room = self.rooms.get_mut(room);
         if seat.is_wanted && seat.position.is_none() {
             seat.position = Some(room.add(key.slot));
             (seat.joined_at, seat.joined) = (self.flow.now, self.history.walks());
         }
-        let frame = wire::joined_frame(request, &room.id, members, recovered);
+        let frame = wire::joined_frame(request, &room.id, members, &standing);
         self.send(key, frame);
+        self.send_missed(key, standing.missed);
     }
 
     fn join_refused(&mut self, room: u32, key: SessionKey, request: Option<u64>, fault: &Fault) {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
         if let Some(seat) = session.seats.iter_mut().find(|seat| seat.room == room) {
             seat.unanswered = seat.unanswered.saturating_sub(1);
-            seat.since.take_if(|since| *since == request);
             if seat.unanswered == 0 && seat.position.is_none() {
                 seat.is_wanted = false;
             }

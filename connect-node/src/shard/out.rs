@@ -71,6 +71,8 @@ pub(super) struct Out {
     bytes: usize,
     /// Frames that may be dropped to make room or when their time is over.
     perishable: usize,
+    /// Frames and bytes that may wait above the limits until the queue is empty once.
+    allowed: (u32, u32),
 }
 
 impl Out {
@@ -84,6 +86,21 @@ impl Out {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Lets these frames wait above the limits, until nothing waits.
+    pub(super) fn allow(&mut self, frames: &[Rc<Frame>]) {
+        if self.frames.is_empty() {
+            self.allowed = (0, 0);
+        }
+        let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
+        self.allowed.0 = self.allowed.0.saturating_add(frames.len() as u32);
+        self.allowed.1 = self.allowed.1.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Frames and bytes above the limits that may wait now.
+    pub(super) fn allowed(&self) -> (usize, usize) {
+        (self.allowed.0 as usize, self.allowed.1 as usize)
     }
 
     /// Whether a message waits.
@@ -209,6 +226,7 @@ impl Out {
         if self.frames.capacity() > KEPT_CAPACITY {
             self.frames = VecDeque::new();
         }
+        self.allowed = (0, 0);
     }
 
     /// Takes out every frame of which the kernel took nothing, except the last one if `keep_last`: what stays is the rest

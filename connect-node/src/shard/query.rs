@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
-use roomcast_types::{ClientId, Fault, RoomId, SessionId, UserId, id::check_user_name};
+use roomcast_types::{ClientId, Epoch, Fault, RoomId, SessionId, UserId, id::check_user_name};
+
+use crate::{log::returning::Since, wire::EPOCH_BYTES_MAX};
 
 /// Who connects and what for.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,10 +16,12 @@ pub(super) struct Query {
     pub(super) client_id: ClientId,
     /// In the order of the URL, each once.
     pub(super) rooms: Vec<RoomId>,
+    /// Position in the user's own log.
+    pub(super) since: Option<Since>,
 }
 
-/// Reads the query; a fault names the field and the limit. Unknown parameters are ignored, and so are `token` (nothing
-/// asks for credentials) and `since` (nobody keeps a log for users).
+/// Reads the query; a fault names the field and the limit. Unknown parameters are ignored, and so is `token` (nothing
+/// asks for credentials).
 pub(super) fn parse(query: &str, rooms_max: usize) -> Result<Query, Fault> {
     let [mut user_id, mut user_name, mut client_id, mut token, mut since] = [const { None }; 5];
     let mut rooms: Vec<RoomId> = Vec::new();
@@ -50,7 +54,20 @@ pub(super) fn parse(query: &str, rooms_max: usize) -> Result<Query, Fault> {
         Some(given) => ClientId::new(given)?,
         None => ClientId::new(SessionId::random().to_string())?,
     };
-    Ok(Query { user_id, user_name, client_id, rooms })
+    let since = since.map(|since| position(&since)).transpose()?;
+    Ok(Query { user_id, user_name, client_id, rooms, since })
+}
+
+/// `EPOCH:OFFSET`. An epoch that is none of ours is one that nobody knows any more.
+fn position(text: &str) -> Result<Since, Fault> {
+    let parsed = text.split_once(':').and_then(|(epoch, offset)| {
+        let offset = offset.parse::<u64>().ok().filter(|offset| *offset < 1 << 53)?;
+        (1..=EPOCH_BYTES_MAX).contains(&epoch.len()).then(|| Since { epoch: Epoch::parse(epoch), offset })
+    });
+    let takes = format!(
+        "since is not EPOCH:OFFSET, with an epoch of 1 to {EPOCH_BYTES_MAX} bytes and an offset below 2^53"
+    );
+    parsed.ok_or_else(|| Fault::bad_request(takes))
 }
 
 fn once<'a>(place: &mut Option<Cow<'a, str>>, field: &'static str, value: &'a str) -> Result<(), Fault> {
@@ -92,6 +109,7 @@ mod tests {
                 user_name: "N".into(),
                 client_id: ClientId::new("c.1").unwrap(),
                 rooms: vec![RoomId::new("b").unwrap(), RoomId::new("a&").unwrap()],
+                since: None,
             }
         );
     }

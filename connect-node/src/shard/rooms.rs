@@ -2,11 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use bytes::Bytes;
 use roomcast_types::{Fault, RoomId};
 use slab::Slab;
 
 use super::batch::{Message, Walk};
-use crate::ports::{LeftReason, SessionKey};
+use crate::{
+    log::returning::Standing,
+    ports::{LeftReason, SessionKey},
+};
 
 /// A place whose member left during a walk.
 const VACANT: u32 = u32::MAX;
@@ -15,9 +19,24 @@ const VACANT: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) enum RoomItem {
     Deliver(Message),
-    Joined { session: SessionKey, request: Option<u64>, members: u64 },
-    JoinRefused { session: SessionKey, request: Option<u64>, fault: Fault },
-    Left { session: SessionKey, request: Option<u64>, reason: LeftReason },
+    Joined {
+        session: SessionKey,
+        request: Option<u64>,
+        members: u64,
+        standing: Standing,
+    },
+    JoinRefused {
+        session: SessionKey,
+        request: Option<u64>,
+        fault: Fault,
+    },
+    Left {
+        session: SessionKey,
+        request: Option<u64>,
+        reason: LeftReason,
+    },
+    /// Messages may be missing: the frame that says so.
+    Gap(Bytes),
     Deleted,
 }
 

@@ -144,8 +144,9 @@ impl Session {
     /// Whether a frame may wait here when those it replaces are gone.
     fn fits(&self, bytes: usize, is_replaced: impl Fn(&Entry) -> bool, flow: &Flow) -> bool {
         let (gone, freed) = self.out.count_if(is_replaced);
-        self.out.frames() - gone < flow.config.queue_frames
-            && self.out.bytes() - freed + bytes <= flow.config.queue_bytes
+        let (frames_more, bytes_more) = self.out.allowed();
+        self.out.frames() - gone < flow.config.queue_frames + frames_more
+            && self.out.bytes() - freed + bytes <= flow.config.queue_bytes + bytes_more
             && flow.has_budget(bytes.saturating_sub(freed))
     }
 

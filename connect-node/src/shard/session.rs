@@ -77,8 +77,6 @@ pub(super) struct Seat {
     pub(super) unanswered: u16,
     /// The client's last word was join.
     pub(super) is_wanted: bool,
-    /// Frame id of a join that named a position.
-    pub(super) since: Option<Option<u64>>,
     /// While it is a member: since when, and the last walk before.
     pub(super) joined_at: Millis,
     pub(super) joined: WalkNumber,
@@ -249,7 +247,9 @@ impl Session {
 
     /// Whether what waits is within the limits (control frames are queued without asking).
     pub(super) fn is_within_limits(&self, flow: &Flow) -> bool {
-        self.out.frames() <= flow.config.queue_frames && self.out.bytes() <= flow.config.queue_bytes
+        let (frames_more, bytes_more) = self.out.allowed();
+        self.out.frames() <= flow.config.queue_frames + frames_more
+            && self.out.bytes() <= flow.config.queue_bytes + bytes_more
     }
 
     /// Something waits: the task must hear of a writable socket, and the wheel of one that never is.

@@ -3,7 +3,6 @@
 use std::{sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use roomcast_types::unix_millis;
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     load::Load,
+    log::returning::Since,
     ports::{CloseCode, Hub, OpenedSession, SessionKey},
     tally::TargetOutcome,
     wire,
@@ -122,7 +122,7 @@ impl Shard {
     pub(super) fn open(
         &mut self,
         opening: Opening,
-        user_name: String,
+        (user_name, since): (String, Option<Since>),
         opened_at: Instant,
     ) -> Option<SessionKey> {
         if self.is_stopping {
@@ -138,37 +138,9 @@ impl Shard {
         self.reschedule(key);
         self.metrics.sessions.increment(1.0);
         let (session_id, user_id, client_id) = opened;
-        self.hub.opened(OpenedSession { key, session_id, user_id, client_id, user_name, opened_at });
+        let opened = OpenedSession { key, session_id, user_id, client_id, user_name, since, opened_at };
+        self.hub.opened(opened);
         Some(key)
-    }
-
-    /// Sends `welcome`, asks for the rooms of the URL, and lets the client speak.
-    pub(super) fn welcome(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let Phase::Waiting { rooms } = &mut session.phase else { return };
-        let rooms = std::mem::take(rooms);
-        // A random share of the interval: sessions that came together are pinged apart.
-        let interval = millis(self.flow.config.ping_interval);
-        session.ping_due = self.flow.now + interval / 2 + rand::random_range(0..=interval / 2);
-        session.phase = Phase::Open;
-        session.opened = self.history.walks();
-        session.wake();
-        let config = &self.flow.config;
-        let frame = wire::welcome_frame(&wire::Welcome {
-            session_id: session.session_id,
-            node_id: &config.node_id,
-            user_id: &session.user_id,
-            client_id: &session.client_id,
-            ping_interval: config.ping_interval,
-            server_time_ms: unix_millis(),
-            frame_bytes: config.frame_bytes_max,
-            rooms: config.rooms_max,
-        });
-        self.reschedule(key);
-        self.send(key, frame);
-        for room in rooms {
-            self.join(key, None, room, false);
-        }
     }
 
     /// Sends one frame to an open session; one that does not fit makes it slow.

@@ -200,7 +200,7 @@ async fn upgraded(
         rooms: query.rooms,
         place,
     };
-    let key = shard.borrow_mut().open(opening, query.user_name, accepted_at);
+    let key = shard.borrow_mut().open(opening, (query.user_name, query.since), accepted_at);
     if let Some(key) = key {
         // A task of its own: this one carries the remains of the handshake.
         tokio::task::spawn_local(thread::session(shard, key));

@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, io::IoSlice, rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use roomcast_types::RoomId;
 use tokio::time::Instant;
 
@@ -45,12 +46,20 @@ enum Source {
 pub(super) struct Agenda {
     /// Backlogs with work, each once, in turn.
     queue: VecDeque<Source>,
-    users: VecDeque<ListWalk>,
+    users: VecDeque<ListItem>,
     all: VecDeque<Message>,
     all_walk: Option<Walk>,
     /// A command that takes effect behind everything before it; nothing more is taken in until it has.
     barrier: Option<Barrier>,
     items: usize,
+}
+
+/// What comes for single sessions, in the order of the mailbox.
+#[derive(Debug)]
+enum ListItem {
+    Walk(ListWalk),
+    /// Messages may be missing: the frame that says so.
+    Gap(Vec<(SessionKey, u32)>, Bytes),
 }
 
 #[derive(Debug)]
@@ -115,10 +124,11 @@ impl Shard {
     pub(super) fn take_command(&mut self, command: ToShard) {
         match command {
             ToShard::Accept(_) => debug_assert!(false, "connections are accepted outside"),
-            ToShard::Welcome(session) => self.welcome(session),
-            ToShard::Joined { session, request, room, members } => {
-                self.queue_item(&room, RoomItem::Joined { session, request, members });
+            ToShard::Welcome { session, standing } => self.welcome(session, standing),
+            ToShard::Joined { session, request, room, members, standing } => {
+                self.queue_item(&room, RoomItem::Joined { session, request, members, standing });
             }
+            ToShard::Gap { target, frame } => self.gap(target, frame),
             ToShard::JoinRefused { session, request, room, fault } => {
                 self.queue_item(&room, RoomItem::JoinRefused { session, request, fault });
             }
@@ -151,11 +161,8 @@ impl Shard {
             DeliveryTarget::Sessions(sessions) => {
                 let counts = Counts { sessions: Vec::with_capacity(sessions.len()), ..Counts::default() };
                 let began = message.came;
-                agenda.users.push_back(ListWalk { message, counts, sessions, next: 0, began, number: 0 });
-                agenda.items += 1;
-                if agenda.users.len() == 1 {
-                    agenda.queue.push_back(Source::Users);
-                }
+                let walk = ListWalk { message, counts, sessions, next: 0, began, number: 0 };
+                self.queue_list(ListItem::Walk(walk));
             }
             DeliveryTarget::All => {
                 agenda.all.push_back(message);
@@ -167,7 +174,21 @@ impl Shard {
         }
     }
 
-    fn queue_item(&mut self, room: &RoomId, item: RoomItem) {
+    fn queue_list(&mut self, item: ListItem) {
+        let agenda = &mut self.agenda;
+        agenda.users.push_back(item);
+        agenda.items += 1;
+        if agenda.users.len() == 1 {
+            agenda.queue.push_back(Source::Users);
+        }
+    }
+
+    /// Sessions hear of a gap, behind what comes for them before.
+    pub(super) fn queue_gap(&mut self, sessions: Vec<(SessionKey, u32)>, frame: Bytes) {
+        self.queue_list(ListItem::Gap(sessions, frame));
+    }
+
+    pub(super) fn queue_item(&mut self, room: &RoomId, item: RoomItem) {
         let at = self.rooms.obtain(room);
         let room = self.rooms.get_mut(at);
         room.backlog.push_back(item);
@@ -312,7 +333,15 @@ impl Shard {
 
     /// One slice of the pushes to users.
     fn work_users(&mut self, slice: &mut Slice) -> bool {
-        while let Some(mut walk) = self.agenda.users.pop_front() {
+        while let Some(item) = self.agenda.users.pop_front() {
+            let mut walk = match item {
+                ListItem::Walk(walk) => walk,
+                ListItem::Gap(sessions, frame) => {
+                    self.agenda.items -= 1;
+                    sessions.iter().for_each(|(key, _)| self.send(*key, frame.clone()));
+                    continue;
+                }
+            };
             if walk.next == 0 {
                 walk.began = Instant::now();
                 walk.number = self.history.begin_walk();
@@ -324,7 +353,7 @@ impl Shard {
                 self.deliver_to(key, user, &mut walk);
             }
             if walk.next < walk.sessions.len() {
-                self.agenda.users.push_front(walk);
+                self.agenda.users.push_front(ListItem::Walk(walk));
                 break;
             }
             self.agenda.items -= 1;

@@ -82,7 +82,7 @@ async fn the_welcome_waits_until_every_lane_knows_the_user() {
     settle().await;
     assert!(bench.is_quiet(0), "the second lane does not know yet");
     two.read(&bench);
-    assert!(matches!(bench.next(0).await, ToShard::Welcome(_)));
+    assert!(matches!(bench.next(0).await, ToShard::Welcome { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,12 +94,12 @@ async fn a_frozen_push_manager_holds_a_join_until_its_trust_ran_out_and_no_longe
     settle().await;
     healthy.read(&bench);
     frozen.read(&bench);
-    assert!(matches!(bench.next(0).await, ToShard::Welcome(_)));
+    assert!(matches!(bench.next(0).await, ToShard::Welcome { .. }));
     advance(Duration::from_millis(300)).await;
     frozen.ping();
     let echo = Instant::now();
     advance(Duration::from_millis(400)).await;
-    bench.shards().join(session, Some(1), room("lobby"));
+    bench.shards().join(session, Some(1), room("lobby"), None);
     settle().await;
     healthy.read(&bench);
     sleep_until(echo + TRUST - Duration::from_millis(5)).await;
@@ -118,7 +118,7 @@ async fn a_lane_that_was_cut_counts_as_frozen() {
     cut.lane.detach(cut.stream, Instant::now());
     let began = Instant::now();
     bench.open(0, "ann");
-    assert!(matches!(bench.next(0).await, ToShard::Welcome(_)));
+    assert!(matches!(bench.next(0).await, ToShard::Welcome { .. }));
     assert!(began.elapsed() >= TRUST - Duration::from_millis(5), "{:?}", began.elapsed());
 }
 
@@ -129,7 +129,7 @@ async fn all_who_need_a_room_meanwhile_wait_for_the_same_acknowledgement() {
     let sessions = [bench.welcomed(0, "ann").await.0, bench.welcomed(0, "bob").await.0];
     let lane = End::link(&bench, "m1").await;
     for session in sessions {
-        bench.shards().join(session, None, room("lobby"));
+        bench.shards().join(session, None, room("lobby"), None);
         settle().await;
     }
     assert!(bench.is_quiet(0));
@@ -147,7 +147,7 @@ async fn without_a_controller_a_join_is_refused_in_time_and_the_session_stays() 
     let (session, _) = bench.welcomed(0, "ann").await;
     assert!(began.elapsed() <= TRUST + Duration::from_millis(10), "the welcome waits for no controller");
     let began = Instant::now();
-    bench.shards().join(session, Some(7), room("lobby"));
+    bench.shards().join(session, Some(7), room("lobby"), None);
     let ToShard::JoinRefused { request, fault, .. } = bench.next(0).await else { panic!("refused") };
     assert_eq!((request, fault.code), (Some(7), Code::Unavailable));
     assert!(fault.retry_after.is_some());
@@ -174,7 +174,7 @@ async fn a_full_room_refuses_with_its_own_code() {
     let mut bench = Bench::new(1);
     bench.control(|change| Some(refusal(change, "ROOM_FULL")));
     let (session, _) = bench.welcomed(0, "ann").await;
-    bench.shards().join(session, None, room("lobby"));
+    bench.shards().join(session, None, room("lobby"), None);
     let ToShard::JoinRefused { fault, .. } = bench.next(0).await else { panic!("refused") };
     assert_eq!(fault.code, Code::RoomFull);
 }

@@ -46,6 +46,7 @@ impl Bench {
         hub.set_shards(Shards::new(senders));
         let mut tasks = JoinSet::new();
         tasks.spawn(hub.clone().keep_time());
+        tasks.spawn(crate::log::reader::run(hub.clone()));
         Self { hub, mailboxes, slots: 0, tasks }
     }
 
@@ -90,6 +91,7 @@ impl Bench {
             user_id: UserId::new(user).unwrap(),
             client_id: ClientId::new("c").unwrap(),
             user_name: String::new(),
+            since: None,
             opened_at: Instant::now(),
         });
         (key, session_id)
@@ -99,13 +101,16 @@ impl Bench {
     pub async fn welcomed(&mut self, shard: u16, user: &str) -> (SessionKey, SessionId) {
         let (key, id) = self.open(shard, user);
         let command = self.next(shard).await;
-        assert!(matches!(command, ToShard::Welcome(welcomed) if welcomed == key), "{command:?}");
+        assert!(
+            matches!(command, ToShard::Welcome { session: welcomed, .. } if welcomed == key),
+            "{command:?}"
+        );
         (key, id)
     }
 
     /// The session is in the room when this returns.
     pub async fn joined(&mut self, session: SessionKey, room: &RoomId) {
-        self.shards().join(session, Some(1), room.clone());
+        self.shards().join(session, Some(1), room.clone(), None);
         let command = self.next(session.shard).await;
         assert!(matches!(&command, ToShard::Joined { room: joined, .. } if joined == room), "{command:?}");
     }

@@ -84,7 +84,7 @@ struct World {
 impl World {
     fn new(limits: Limits) -> Self {
         let now = Instant::now();
-        let mut state = State::new(LINGER, now);
+        let mut state = State::new(LINGER, false, now);
         let lane = |index: usize| {
             let id = ServiceId::new(format!("m{index}")).unwrap();
             Arc::new(Lane::new(id, Incarnation::random(), limits, now))

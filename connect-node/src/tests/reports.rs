@@ -71,7 +71,7 @@ async fn another_controller_takes_over_within_a_join() {
     let (used, other) = if is_first { (first, second) } else { (second, first) };
     // Takes the question along when it goes.
     *used.script.answer.lock().unwrap() = Box::new(|_| None);
-    bench.shards().join(session, Some(1), room("lobby"));
+    bench.shards().join(session, Some(1), room("lobby"), None);
     until("the question", || used.script.count(|change| matches!(change, Change::Join(_))) == 1).await;
     drop(used);
     assert!(matches!(bench.next(0).await, ToShard::Joined { .. }));
@@ -198,7 +198,7 @@ async fn while_no_controller_answers_nobody_waits_for_one() {
         .await;
     let mut later = Vec::new();
     for number in 0..50 {
-        bench.shards().join(session, Some(number), room("lobby"));
+        bench.shards().join(session, Some(number), room("lobby"), None);
         let ToShard::JoinRefused { fault, .. } = bench.next(0).await else { panic!("refused") };
         assert_eq!(fault.code, Code::Unavailable);
         later.push(fault.retry_after.unwrap());
@@ -239,7 +239,7 @@ async fn a_slot_lost_after_the_welcome_closes_the_session() {
     bench.hub.state().breaker.heard(tokio::time::Instant::now());
     let (key, _) = bench.open(0, "ann");
     let asked = bench.hub.state().changes(tokio::time::Instant::now()).unwrap().changes.remove(0);
-    assert!(matches!(bench.next(0).await, ToShard::Welcome(_)), "after the time for an answer");
+    assert!(matches!(bench.next(0).await, ToShard::Welcome { .. }), "after the time for an answer");
     let mut lost = willing(&asked).unwrap();
     lost.result = Some(roomcast_proto::pubsub::change_result::Result::SlotHeld(false));
     let consequence = bench.hub.state().outbox.answered(lost);

@@ -69,7 +69,7 @@ async fn a_join_right_behind_a_leave_is_answered_after_it() {
     let (session, _) = bench.welcomed(0, "ann").await;
     bench.joined(session, &room("lobby")).await;
     bench.shards().leave(session, Some(2), room("lobby"));
-    bench.shards().join(session, Some(3), room("lobby"));
+    bench.shards().join(session, Some(3), room("lobby"), None);
     assert_eq!(left(&mut bench, session).await, LeftReason::Left);
     assert!(matches!(bench.next(0).await, ToShard::Joined { request: Some(3), .. }));
     assert_eq!(shards_of(&bench, &to_room("lobby")), [0]);
@@ -159,7 +159,7 @@ async fn a_session_that_ends_while_its_join_is_asked_leaves_nothing_behind() {
     bench.hub.state().outbox.link_up();
     let (session, _) = bench.welcomed(0, "ann").await;
     bench.hub.state().breaker.heard(tokio::time::Instant::now());
-    bench.shards().join(session, None, room("lobby"));
+    bench.shards().join(session, None, room("lobby"), None);
     tokio::time::sleep(Duration::from_millis(1)).await;
     let asked = bench.hub.state().changes(tokio::time::Instant::now()).unwrap();
     let join = asked.changes.iter().find(|change| matches!(change.change, Some(Change::Join(_)))).unwrap();
@@ -202,7 +202,7 @@ async fn an_answer_that_never_names_the_room_is_an_internal_error() {
         Some(result)
     });
     let (session, _) = bench.welcomed(0, "ann").await;
-    bench.shards().join(session, None, room("lobby"));
+    bench.shards().join(session, None, room("lobby"), None);
     let ToShard::JoinRefused { fault, .. } = bench.next(0).await else { panic!("refused") };
     assert_eq!(fault.code, Code::Internal);
 }

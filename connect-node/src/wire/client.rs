@@ -1,8 +1,10 @@
 //! Frames that a client sends: parsed into what the shard acts on, or into the error that answers them.
 
-use roomcast_types::{Fault, MessageId, RoomId};
+use roomcast_types::{Epoch, Fault, MessageId, RoomId};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::log::returning::Since;
 
 /// Message ids that one `ack` may name.
 pub const MESSAGE_IDS_MAX: usize = 256;
@@ -11,7 +13,7 @@ pub const ITEMS_MAX: usize = 64;
 /// Longest message id, in bytes; ours have 26.
 const MESSAGE_ID_BYTES_MAX: usize = 64;
 /// Longest epoch of a position, in bytes.
-const EPOCH_BYTES_MAX: usize = 64;
+pub const EPOCH_BYTES_MAX: usize = 64;
 /// Numbers of the protocol are below 2^53, so that every JSON reader keeps them exact.
 const INTEGER_END: u64 = 1 << 53;
 
@@ -24,8 +26,8 @@ pub enum ClientFrame {
         id: Option<u64>,
         /// Which room.
         room: RoomId,
-        /// Whether the client named a position to catch up from.
-        since: bool,
+        /// The position to catch up from.
+        since: Option<Since>,
     },
     /// Out of a room.
     Leave {
@@ -125,7 +127,7 @@ pub fn parse(text: &str) -> Result<ClientFrame, BadFrame> {
     match kind {
         "join" => {
             let room = room(fields.room_id.as_ref()).map_err(field)?;
-            let since = fields.since.as_ref().map(position).transpose().map_err(field)?.is_some();
+            let since = fields.since.as_ref().map(position).transpose().map_err(field)?;
             Ok(ClientFrame::Join { id, room, since })
         }
         "leave" => Ok(ClientFrame::Leave { id, room: room(fields.room_id.as_ref()).map_err(field)? }),
@@ -159,14 +161,13 @@ fn room(value: Option<&Value>) -> Result<RoomId, Fault> {
     }
 }
 
-fn position(value: &Value) -> Result<(), Fault> {
+fn position(value: &Value) -> Result<Since, Fault> {
     let epoch = value.get("epoch").and_then(Value::as_str);
-    if !epoch.is_some_and(|epoch| (1..=EPOCH_BYTES_MAX).contains(&epoch.len())) {
-        return Err(Fault::bad_request(format!(
-            "since.epoch is not a string of 1 to {EPOCH_BYTES_MAX} bytes"
-        )));
-    }
-    integer("since.offset", value.get("offset").unwrap_or(&Value::Null)).map(|_| ())
+    let epoch = epoch.filter(|epoch| (1..=EPOCH_BYTES_MAX).contains(&epoch.len())).ok_or_else(|| {
+        Fault::bad_request(format!("since.epoch is not a string of 1 to {EPOCH_BYTES_MAX} bytes"))
+    })?;
+    let offset = integer("since.offset", value.get("offset").unwrap_or(&Value::Null))?;
+    Ok(Since { epoch: Epoch::parse(epoch), offset })
 }
 
 fn message_ids(value: Option<&Value>) -> Result<Vec<Option<MessageId>>, Fault> {
@@ -225,11 +226,15 @@ mod tests {
         let room = RoomId::new("räum").unwrap();
         assert_eq!(
             parse(r#" {"type":"join","id":9007199254740991,"room_id":"r\u00e4um","later":{"x":[1]}}"#),
-            Ok(ClientFrame::Join { id: Some((1 << 53) - 1), room: room.clone(), since: false })
+            Ok(ClientFrame::Join { id: Some((1 << 53) - 1), room: room.clone(), since: None })
         );
         assert_eq!(
             parse(r#"{"type":"join","room_id":"räum","since":{"epoch":"e","offset":7}}"#),
-            Ok(ClientFrame::Join { id: None, room: room.clone(), since: true })
+            Ok(ClientFrame::Join {
+                id: None,
+                room: room.clone(),
+                since: Some(Since { epoch: None, offset: 7 })
+            })
         );
         assert_eq!(
             parse(r#"{"type":"leave","id":null,"room_id":"räum"}"#),

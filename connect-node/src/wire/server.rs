@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomcast_proto::pubsub::{Content, Deliver, deliver::Target};
-use roomcast_types::{ClientId, Fault, NodeId, RoomId, SessionId, UserId};
+use roomcast_types::{ClientId, Fault, NodeId, Position, RoomId, SessionId, UserId};
 
 use super::{PROTOCOL, frame::TextFrame};
-use crate::ports::LeftReason;
+use crate::{log::returning::Standing, ports::LeftReason};
 
 /// What the first frame of a session says.
 #[derive(Debug)]
@@ -28,11 +28,15 @@ pub struct Welcome<'a> {
     pub frame_bytes: usize,
     /// Rooms a session may be in.
     pub rooms: usize,
+    /// In the log of its user, if there is one.
+    pub position: Option<Position>,
+    /// Only when the connection named a position.
+    pub recovered: Option<bool>,
 }
 
 /// `welcome`.
 pub fn welcome_frame(welcome: &Welcome<'_>) -> Bytes {
-    TextFrame::new("welcome", 256 + welcome.user_id.as_str().len())
+    let frame = TextFrame::new("welcome", 256 + welcome.user_id.as_str().len())
         .number("protocol", PROTOCOL)
         .text("session_id", &welcome.session_id.to_string())
         .text("node_id", welcome.node_id.as_str())
@@ -43,19 +47,39 @@ pub fn welcome_frame(welcome: &Welcome<'_>) -> Bytes {
         .open("limits")
         .number("frame_bytes", welcome.frame_bytes)
         .number("rooms", welcome.rooms)
-        .close()
-        .finish()
+        .close();
+    with_recovered(with_position(frame, welcome.position), welcome.recovered).finish()
 }
 
-/// `joined`; `recovered` only when the join named a position.
-pub fn joined_frame(id: Option<u64>, room: &RoomId, members: u64, recovered: Option<bool>) -> Bytes {
-    let mut frame = with_id(TextFrame::new("joined", 64 + room.as_str().len()), id)
+/// `joined`; a position only in rooms with a log, `recovered` only when the join named one.
+pub fn joined_frame(id: Option<u64>, room: &RoomId, members: u64, standing: &Standing) -> Bytes {
+    let frame = with_id(TextFrame::new("joined", 128 + room.as_str().len()), id)
         .text("room_id", room.as_str())
         .number("members", members);
-    if let Some(recovered) = recovered {
-        frame = frame.flag("recovered", recovered);
+    with_recovered(with_position(frame, standing.position), standing.recovered).finish()
+}
+
+/// `gap`: of a room, or of the user's own log.
+pub fn gap_frame(room: Option<&RoomId>, position: Position) -> Bytes {
+    let mut frame = TextFrame::new("gap", 64 + room.map_or(0, |room| room.as_str().len()));
+    if let Some(room) = room {
+        frame = frame.text("room_id", room.as_str());
     }
-    frame.finish()
+    with_position(frame, Some(position)).finish()
+}
+
+fn with_position(frame: TextFrame, position: Option<Position>) -> TextFrame {
+    match position {
+        Some(position) => frame.text("epoch", &position.epoch.to_string()).number("offset", position.offset),
+        None => frame,
+    }
+}
+
+fn with_recovered(frame: TextFrame, recovered: Option<bool>) -> TextFrame {
+    match recovered {
+        Some(recovered) => frame.flag("recovered", recovered),
+        None => frame,
+    }
 }
 
 /// `left`.
@@ -107,6 +131,7 @@ pub fn push_frame(deliver: &Deliver) -> Bytes {
         Some(Target::Users(_)) => frame.text("target", "user").text("message_id", &deliver.message_id),
         Some(Target::All(_)) | None => frame.text("target", "all").text("message_id", &deliver.message_id),
     };
+    frame = with_position(frame, Position::from_wire(deliver.epoch, deliver.offset));
     frame = frame.open("content").text("type", content.r#type().as_str_name());
     frame = match text {
         Some(text) => frame.text("data", text),

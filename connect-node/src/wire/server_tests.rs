@@ -1,7 +1,7 @@
 //! What a client reads from the frames of the server.
 
 use roomcast_proto::pubsub::{AllTarget, UserTargets, content::Type};
-use roomcast_types::Code;
+use roomcast_types::{Code, Epoch};
 use serde_json::{Value, json};
 
 use super::*;
@@ -78,6 +78,23 @@ fn frames_of_every_header_length_read_back() {
     }
 }
 
+fn position(offset: u64) -> Position {
+    Position { epoch: Epoch::from_u64(0xab).unwrap(), offset }
+}
+
+#[test]
+fn a_gap_names_its_room_or_stands_for_the_users_own_log() {
+    let room = RoomId::new("r").unwrap();
+    assert_eq!(
+        read(&gap_frame(Some(&room), position(50))),
+        json!({"type": "gap", "room_id": "r", "epoch": "00000000000000ab", "offset": 50})
+    );
+    assert_eq!(
+        read(&gap_frame(None, position(3))),
+        json!({"type": "gap", "epoch": "00000000000000ab", "offset": 3})
+    );
+}
+
 #[test]
 fn welcome_names_the_session_and_the_limits() {
     let (session_id, node_id) = (SessionId::random(), NodeId::new("n").unwrap());
@@ -91,24 +108,29 @@ fn welcome_names_the_session_and_the_limits() {
         server_time_ms: 12,
         frame_bytes: 32_768,
         rooms: 100,
+        position: Some(position(7)),
+        recovered: Some(true),
     }));
     assert_eq!(
         frame,
         json!({"type": "welcome", "protocol": 1, "session_id": session_id.to_string(), "node_id": "n",
                "user_id": "ü\\", "client_id": "c-1", "ping_interval_ms": 25_000, "server_time_ms": 12,
-               "limits": {"frame_bytes": 32_768, "rooms": 100}})
+               "limits": {"frame_bytes": 32_768, "rooms": 100}, "epoch": "00000000000000ab", "offset": 7,
+               "recovered": true})
     );
 }
 
 #[test]
 fn answers_carry_the_id_only_when_there_was_one() {
     let room = RoomId::new("r").unwrap();
+    let standing = Standing { position: Some(position(41)), recovered: Some(false), missed: Vec::new() };
     assert_eq!(
-        read(&joined_frame(Some(1), &room, 3, Some(false))),
-        json!({"type": "joined", "id": 1, "room_id": "r", "members": 3, "recovered": false})
+        read(&joined_frame(Some(1), &room, 3, &standing)),
+        json!({"type": "joined", "id": 1, "room_id": "r", "members": 3, "epoch": "00000000000000ab", "offset": 41,
+               "recovered": false})
     );
     assert_eq!(
-        read(&joined_frame(None, &room, 3, None)),
+        read(&joined_frame(None, &room, 3, &Standing::default())),
         json!({"type": "joined", "room_id": "r", "members": 3})
     );
     assert_eq!(

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use connect_node::ports::{CloseCode, ToShard};
+use connect_node::{
+    log::returning::Standing,
+    ports::{CloseCode, ToShard},
+};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
@@ -23,7 +26,7 @@ async fn a_session_that_is_taken_over_learns_it_behind_what_was_sent_before() {
     node.hub.until_closed(key).await;
     // Commands for a session that is gone are dropped.
     node.close(key, CloseCode::Kicked).await;
-    node.send(0, ToShard::Welcome(key)).await;
+    node.send(0, ToShard::Welcome { session: key, standing: Standing::default() }).await;
     let closed = counts(node.push_sessions(vec![(key, 0)], "x").await).await;
     assert_eq!((closed.closed, node.hub.times_closed(key)), (1, 1));
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use connect_node::{
     acceptor::Acceptor,
     load::Load,
+    log::returning::{Since, Standing},
     ports::{
         Arrival, CloseCode, Delivery, DeliveryTarget, Hub, LeftReason, OpenedSession, SessionKey, Shards,
         ToShard, Traits,
@@ -122,11 +123,11 @@ impl Hub for FakeHub {
         let key = session.key;
         self.tell(|told| told.opened.push(session));
         if !self.holds_welcome {
-            self.answer(key.shard, ToShard::Welcome(key));
+            self.answer(key.shard, ToShard::Welcome { session: key, standing: Standing::default() });
         }
     }
 
-    fn join(&self, session: SessionKey, request: Option<u64>, room: RoomId) {
+    fn join(&self, session: SessionKey, request: Option<u64>, room: RoomId, since: Option<Since>) {
         self.tell(|told| told.joins.push((session, request, room.clone())));
         let command = match room.as_str() {
             "full" => {
@@ -139,7 +140,10 @@ impl Hub for FakeHub {
             "silent" => return,
             "panic" => panic!("as the test asked"),
             "block" => return self.blocked.1.lock().unwrap().recv().unwrap(),
-            _ => ToShard::Joined { session, request, room, members: 7 },
+            _ => {
+                let standing = Standing { recovered: since.map(|_| false), ..Standing::default() };
+                ToShard::Joined { session, request, room, members: 7, standing }
+            }
         };
         self.answer(session.shard, command);
     }
@@ -311,7 +315,10 @@ pub fn tally(shards: u32) -> (Arc<Tally>, oneshot::Receiver<Counts>) {
     let tell = move |counts: &Counts, _| {
         let _ = done.take().map(|done| done.send(counts.clone()));
     };
-    (Tally::new(MessageId::new(1, Incarnation::random(), 1), shards, tell), counts)
+    let tally = Tally::new(MessageId::new(1, Incarnation::random(), 1));
+    tally.listen(tell);
+    tally.begin(shards);
+    (tally, counts)
 }
 
 pub fn ordered(message_id: MessageId) -> Traits {

@@ -89,7 +89,9 @@ impl Node {
         let told = move |counts: &Counts, _| {
             tell.send_replace(Some(counts.clone()));
         };
-        let tally = Tally::new(message_id, shards.into(), told);
+        let tally = Tally::new(message_id);
+        tally.listen(told);
+        tally.begin(shards.into());
         let key = format!("{}\0{}", message.room, message.key);
         let traits = Traits {
             message_id,

@@ -1,6 +1,9 @@
 //! Joining and leaving.
 
-use connect_node::ports::{LeftReason, ToShard};
+use connect_node::{
+    log::returning::Standing,
+    ports::{LeftReason, ToShard},
+};
 use roomcast_types::{Code, RoomId};
 use serde_json::json;
 
@@ -80,7 +83,11 @@ async fn a_leave_overtakes_a_join_under_way() {
     // The late answer of the join is passed on, and makes no member.
     let session = node.hub.session("u").await.key;
     let room = RoomId::new("silent").unwrap();
-    node.send(0, ToShard::Joined { session, request: Some(1), room, members: 1 }).await;
+    node.send(
+        0,
+        ToShard::Joined { session, request: Some(1), room, members: 1, standing: Standing::default() },
+    )
+    .await;
     assert_eq!(counts(node.push("silent", "x").await).await.targets(), 0);
 }
 
@@ -92,7 +99,13 @@ async fn no_push_comes_before_joined_and_none_after_left() {
     client.send(json!({"type": "join", "id": 1, "room_id": "silent"})).await;
     node.hub.until("the join", |told| (told.joins.len() == 2).then_some(())).await;
     let room = || RoomId::new("silent").unwrap();
-    let joined = || ToShard::Joined { session, request: Some(1), room: room(), members: 1 };
+    let joined = || ToShard::Joined {
+        session,
+        request: Some(1),
+        room: room(),
+        members: 1,
+        standing: Standing::default(),
+    };
     let left = || ToShard::Left { session, request: None, room: room(), reason: LeftReason::Kicked };
     let mut targets = Vec::new();
     targets.push(node.push("silent", "before").await);

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::fixture::{Node, within};
-use connect_node::ports::ToShard;
+use connect_node::{log::returning::Standing, ports::ToShard};
 
 #[tokio::test]
 async fn welcome_comes_first_and_the_rooms_of_the_url_follow_in_order() {
@@ -38,7 +38,7 @@ async fn frames_of_a_client_wait_for_its_welcome() {
     assert_eq!(all.targets(), 0);
     let own = crate::fixture::counts(node.push_sessions(vec![(key, 0)], "early").await).await;
     assert_eq!((own.targets(), own.closed), (1, 1));
-    node.send(0, ToShard::Welcome(key)).await;
+    node.send(0, ToShard::Welcome { session: key, standing: Standing::default() }).await;
     assert_eq!(client.json().await["type"], "welcome");
     assert_eq!(client.json().await, json!({"type": "pong", "id": 1}));
 }

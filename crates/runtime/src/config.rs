@@ -12,6 +12,7 @@ mod validate;
 pub use layers::{EMBEDDED, Layers, Program};
 pub use model::{
     Config, ConnectNode, Limits, Log, LogFormat, Network, OtlpProtocol, PushManager, Room, Server, Telemetry,
+    UserLog,
 };
 pub use secret::{Secret, SecretUrl};
 pub use stores::{Database, DatabaseTls, Etcd, Redis, RedisMode};

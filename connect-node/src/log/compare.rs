@@ -1,0 +1,103 @@
+//! Compares positions with those of the logs: what was appended and never came is read then.
+//!
+//! At once and 2 s after a lane broke (its push-manager may have died between an append and the lanes), after this process
+//! stood still, when a message was given up on its lane, and every log in turn every 30 s.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use roomcast_types::Position;
+use tokio::{sync::Notify, time::Instant};
+
+use super::sequence::Sequence;
+use crate::hub::Core;
+
+/// In how many parts, one a second, the logs are compared in turn.
+const PARTS: u64 = 30;
+const PART_EVERY: Duration = Duration::from_secs(1);
+/// When the second look after a broken lane comes: what its push-manager was about to append is there by then.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// A tick that comes so late says that the process stood still.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+/// Comparisons at once.
+const TOGETHER: usize = 512;
+
+/// What is due.
+#[derive(Default)]
+pub struct Comparing {
+    due: Mutex<Vec<Instant>>,
+    wake: Notify,
+}
+
+impl Comparing {
+    /// A lane broke.
+    pub fn lane_broke(&self) {
+        let now = Instant::now();
+        self.add(&[now, now + AGAIN_AFTER]);
+    }
+
+    /// A message was given up on its lane.
+    pub fn given_up(&self) {
+        self.add(&[Instant::now()]);
+    }
+
+    fn add(&self, moments: &[Instant]) {
+        self.due.lock().expect("no holder of this lock panics").extend(moments);
+        self.wake.notify_one();
+    }
+
+    /// Takes what is due by now; whether anything was, and when the next is.
+    fn take(&self, now: Instant) -> (bool, Option<Instant>) {
+        let mut due = self.due.lock().expect("no holder of this lock panics");
+        let before = due.len();
+        due.retain(|moment| *moment > now);
+        (due.len() < before, due.iter().min().copied())
+    }
+}
+
+/// Runs until it is dropped.
+pub async fn run(hub: Arc<Core>) {
+    let mut part = 0;
+    let mut next_part = Instant::now() + PART_EVERY;
+    loop {
+        let (_, next) = hub.comparing.take(Instant::now() - Duration::from_secs(3600));
+        let until = next.map_or(next_part, |next| next.min(next_part));
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = hub.comparing.wake.notified() => {}
+        }
+        let now = Instant::now();
+        let stood_still = now > until + STOOD_STILL;
+        let (is_due, _) = hub.comparing.take(now);
+        if is_due || stood_still {
+            compare(&hub, hub.sequences(|_| true)).await;
+        } else if now >= next_part {
+            part = (part + 1) % PARTS;
+            compare(&hub, hub.sequences(|sequence| part_of(sequence) == part)).await;
+        }
+        if now >= next_part {
+            next_part = now + PART_EVERY;
+        }
+    }
+}
+
+fn part_of(sequence: &Sequence) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sequence.key.hash(&mut hasher);
+    hasher.finish() % PARTS
+}
+
+async fn compare(hub: &Arc<Core>, sequences: Vec<Arc<Sequence>>) {
+    let one = |sequence: Arc<Sequence>| async move {
+        let answer = hub.reader.ask(sequence.query()).await;
+        if let Some(log) = answer.and_then(|answer| Position::from_wire(answer.epoch, answer.offset)) {
+            sequence.compare(hub, log).await;
+        }
+    };
+    stream::iter(sequences).for_each_concurrent(TOGETHER, one).await;
+}

@@ -1,0 +1,187 @@
+//! Reads logs and inboxes through a linked push-manager. Questions that wait together travel together.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use roomcast_proto::pubsub::{
+    AckInboxRequest, InboxAck, LogAnswer, LogQuery, ReadLogRequest, log_answer,
+    push_manager_service_client::PushManagerServiceClient,
+};
+use tokio::{
+    sync::{Notify, Semaphore, oneshot},
+    time::{Instant, timeout},
+};
+use tonic::{
+    Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::hub::Core;
+
+/// Questions of one call.
+const BATCH: usize = 256;
+/// Calls at once; while they are under way, questions gather.
+const CALLS_MAX: usize = 8;
+/// Questions that may wait; a further one is unanswered.
+const WAITING_MAX: usize = 65_536;
+/// How long one push-manager may take, and all of them together.
+const ONE: Duration = Duration::from_millis(400);
+const ALL: Duration = Duration::from_millis(900);
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_millis(250);
+/// Answers hold parts of logs.
+const REPLY_BYTES_MAX: usize = 64 << 20;
+
+type Client = PushManagerServiceClient<Channel>;
+
+/// See the module.
+#[derive(Default)]
+pub struct Reader {
+    waiting: Mutex<Vec<Ask>>,
+    wake: Notify,
+    links: Mutex<Links>,
+}
+
+struct Ask {
+    query: LogQuery,
+    /// Receiver: whoever asked; it may have gone.
+    answer: oneshot::Sender<LogAnswer>,
+}
+
+#[derive(Default)]
+struct Links {
+    clients: HashMap<String, Client>,
+    /// The address that answered last is asked first.
+    preferred: String,
+}
+
+impl Reader {
+    /// Asks; `None` when no push-manager answers, or the store behind it does not. Takes a second at most.
+    pub async fn ask(&self, query: LogQuery) -> Option<LogAnswer> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            if waiting.len() >= WAITING_MAX {
+                return None;
+            }
+            waiting.push(Ask { query, answer });
+        }
+        self.wake.notify_one();
+        answered.await.ok().filter(|answer| answer.state() != log_answer::State::Unavailable)
+    }
+
+    fn take(&self) -> Vec<Ask> {
+        let mut waiting = lock(&self.waiting);
+        let count = waiting.len().min(BATCH);
+        waiting.drain(..count).collect()
+    }
+
+    fn clients(&self, addresses: &[String]) -> Vec<(String, Client)> {
+        let mut links = lock(&self.links);
+        links.clients.retain(|address, _| addresses.contains(address));
+        let mut clients: Vec<_> = addresses
+            .iter()
+            .filter_map(|address| {
+                if let Some(client) = links.clients.get(address) {
+                    return Some((address.clone(), client.clone()));
+                }
+                let client = connect(address)?;
+                links.clients.insert(address.clone(), client.clone());
+                Some((address.clone(), client))
+            })
+            .collect();
+        clients.sort_by_key(|(address, _)| *address != links.preferred);
+        clients
+    }
+
+    /// One push-manager after the other until one answers.
+    async fn call<R, F>(&self, hub: &Core, call: impl Fn(Client) -> F) -> Option<R>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let end = Instant::now() + ALL;
+        for (address, client) in self.clients(&hub.linked_managers()) {
+            let left = end.saturating_duration_since(Instant::now()).min(ONE);
+            match timeout(left, call(client)).await {
+                Ok(Ok(reply)) => {
+                    lock(&self.links).preferred = address;
+                    return Some(reply.into_inner());
+                }
+                Ok(Err(status)) => {
+                    tracing::debug!(address, error = status.message(), "a push-manager read no log");
+                }
+                Err(_) => tracing::debug!(address, "a push-manager read no log in time"),
+            }
+            // Whoever is asked next need not wait for it first.
+            let mut links = lock(&self.links);
+            if links.preferred == address {
+                links.preferred.clear();
+            }
+        }
+        hub.metrics.log_reads_unanswered.increment(1);
+        None
+    }
+
+    async fn read(&self, hub: &Core, asks: Vec<Ask>) {
+        let queries: Vec<_> = asks.iter().map(|ask| ask.query.clone()).collect();
+        hub.metrics.log_reads.increment(queries.len() as u64);
+        let request = ReadLogRequest { queries };
+        let reply = self
+            .call(hub, |mut client| {
+                let request = request.clone();
+                async move { client.read_log(request).await }
+            })
+            .await;
+        for (ask, answer) in asks.into_iter().zip(reply.map(|reply| reply.answers).unwrap_or_default()) {
+            // Who asked may have gone.
+            let _ = ask.answer.send(answer);
+        }
+    }
+
+    /// Tells that a user's sessions acknowledged messages of the inbox. What nobody takes comes again with the next
+    /// connection.
+    pub async fn acknowledged(&self, hub: &Core, ack: InboxAck) {
+        let request = AckInboxRequest { acks: vec![ack] };
+        let told = self
+            .call(hub, |mut client| {
+                let request = request.clone();
+                async move { client.ack_inbox(request).await }
+            })
+            .await;
+        if told.is_none() {
+            tracing::debug!("an acknowledgement of inbox messages reached no push-manager");
+        }
+    }
+}
+
+/// Carries the questions; runs until it is dropped.
+pub async fn run(hub: Arc<Core>) {
+    let places = Arc::new(Semaphore::new(CALLS_MAX));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let asks = hub.reader.take();
+        if asks.is_empty() {
+            drop(place);
+            hub.reader.wake.notified().await;
+            continue;
+        }
+        let caller = hub.clone();
+        hub.tasks.spawn(async move {
+            caller.reader.read(&caller, asks).await;
+            drop(place);
+        });
+    }
+}
+
+fn connect(address: &str) -> Option<Client> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+    let channel = endpoint.tcp_nodelay(true).connect_timeout(CONNECT).connect_lazy();
+    Some(Client::new(channel).max_decoding_message_size(REPLY_BYTES_MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
