@@ -6,6 +6,9 @@
 #[allow(dead_code, clippy::unwrap_used, reason = "it serves the tests, too")]
 #[path = "../tests/shard/fixture.rs"]
 mod fixture;
+#[allow(dead_code, clippy::unwrap_used, reason = "it serves the tests, too")]
+#[path = "../tests/shard/hub.rs"]
+mod hub;
 
 use fixture::{Node, counts};
 

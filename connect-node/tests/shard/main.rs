@@ -8,6 +8,7 @@ mod closing;
 mod ends;
 mod fixture;
 mod http;
+mod hub;
 mod inspect;
 mod limits;
 mod liveness;
