@@ -27,4 +27,4 @@ pub use open::{Migrated, migrate, open_logs, open_presence, open_rooms};
 pub use presence::Presence;
 pub use redis::RedisPresence;
 pub use rooms::Rooms;
-pub use sqlite::SqliteRooms;
+pub use sqlite::{SqliteMessages, SqliteRooms};

@@ -185,6 +185,20 @@ pub struct Stored {
     pub expires_at: StoreTime,
 }
 
+impl Stored {
+    /// Cuts a list that was read for a question down to its limits; whether anything went.
+    pub(crate) fn cut(messages: &mut Vec<Self>, limit: u32, bytes_max: u64) -> bool {
+        let mut bytes = 0;
+        let fits = |(index, stored): &(usize, &Self)| {
+            bytes += stored.payload.len() as u64;
+            *index < limit as usize && (bytes <= bytes_max || *index == 0)
+        };
+        let (count, found) = (messages.iter().enumerate().take_while(fits).count(), messages.len());
+        messages.truncate(count);
+        count < found
+    }
+}
+
 /// What became of a message for one inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {

@@ -6,13 +6,13 @@ use roomcast_runtime::config::{self, Database, DatabaseTarget, RedisTarget};
 
 use crate::{
     error::{Error, Result},
-    log::Logs,
-    memory::MemoryPresence,
+    log::{Inbox, Log, Logs},
+    memory::{MemoryPresence, inbox::MemoryInbox, log::MemoryLog},
     mysql::MysqlRooms,
     presence::Presence,
     redis::RedisPresence,
     rooms::Rooms,
-    sqlite::SqliteRooms,
+    sqlite::{SqliteMessages, SqliteRooms},
 };
 
 /// The SQLite file, in the folder that the configuration names.
@@ -54,12 +54,22 @@ pub fn open_presence(section: &config::Redis) -> Result<Arc<dyn Presence>> {
     })
 }
 
-/// Logs and inboxes: those of the last minutes where the shared memory is, the others in the record. No server is waited
-/// for.
+/// Logs and inboxes: those of the last minutes where the shared memory is, the others in the record. SQLite's file is
+/// opened, and created where missing; no server is waited for.
 pub async fn open_logs(database: &Database, redis: &config::Redis) -> Result<Logs> {
-    target(database)?;
-    redis.target().map_err(|context| Error::Failed { backend: "redis", context, source: None })?;
-    Ok(Logs::memory())
+    let recent = redis.target();
+    let recent: Arc<dyn Log> =
+        match recent.map_err(|context| Error::Failed { backend: "redis", context, source: None })? {
+            RedisTarget::Memory | RedisTarget::Server(_) => Arc::new(MemoryLog::new()),
+        };
+    let (durable, inbox): (Arc<dyn Log>, Arc<dyn Inbox>) = match target(database)? {
+        DatabaseTarget::Sqlite { folder } => {
+            let messages = Arc::new(SqliteMessages::open(&folder.join(DATABASE_FILE)).await?);
+            (messages.clone(), messages)
+        }
+        DatabaseTarget::Mysql(_) => (Arc::new(MemoryLog::new()), Arc::new(MemoryInbox::new())),
+    };
+    Ok(Logs { recent, durable, inbox })
 }
 
 fn target(section: &Database) -> Result<DatabaseTarget> {

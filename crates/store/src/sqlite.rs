@@ -1,8 +1,11 @@
-//! Rooms and seats in SQLite: the embedded record, one file (or memory) and no server.
+//! Rooms, seats, durable logs and inboxes in SQLite: the embedded record, one file (or memory) and no server.
 
 mod admit;
 mod connection;
 mod fault;
+mod inbox;
+mod log;
+mod messages;
 mod room;
 mod row;
 mod seat;
@@ -14,9 +17,10 @@ use std::{
 
 use async_trait::async_trait;
 use roomcast_types::{RoomId, StoreTime, UserId};
-use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Connection, Sqlite, SqliteConnection, Transaction, sqlite::SqliteSynchronous};
 use tokio::sync::MutexGuard;
 
+pub use self::messages::SqliteMessages;
 use self::{connection::Connections, fault::failed};
 use crate::{
     counters::Counters,
@@ -41,7 +45,7 @@ impl SqliteRooms {
     /// Opens the database file at `path`; creates its folder, the file and the tables where missing. An error says
     /// which path cannot be used and what to do.
     pub async fn open(path: &Path) -> Result<Self> {
-        Ok(Self::over(Connections::file(path).await?))
+        Ok(Self::over(Connections::file(path, SqliteSynchronous::Normal).await?))
     }
 
     /// A database in memory that ends with this value.

@@ -5,7 +5,7 @@
 use std::{error::Error as _, path::Path, sync::Arc, time::Duration};
 
 use roomcast_store::{
-    ErrorKind, Rooms, SqliteRooms,
+    ErrorKind, Rooms, SqliteMessages, SqliteRooms,
     rooms::{NewRoom, SeatRequest},
 };
 use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomId, StoreTime, UserId};
@@ -103,6 +103,32 @@ async fn tables_of_another_version_are_refused() {
     let error = SqliteRooms::open(&path).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("99") && text.contains(path.to_str().unwrap()), "{text}");
+}
+
+#[tokio::test]
+async fn tables_without_logs_are_migrated_with_what_is_in_them() {
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rooms.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    for sql in [
+        include_str!("version_1/sqlite.sql"),
+        "INSERT INTO rooms VALUES (CAST('room' AS BLOB), 3, 4, 'DURABLE', 9, 1, 0, 1, 2, NULL)",
+        "INSERT INTO room_users VALUES (CAST('room' AS BLOB), CAST('ann' AS BLOB), 'Ann', 4, 2, NULL)",
+    ] {
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    }
+    drop(connection);
+    for _ in 0..2 {
+        let rooms = open(&path).await;
+        rooms.ping().await.unwrap();
+        let row = rooms.room(&room()).await.unwrap().unwrap();
+        assert_eq!((row.members, row.card.version, row.card.membership), (1, 3, Membership::Durable));
+        assert_eq!((row.card.log, row.card.on_log_failure), (LogPolicy::Recent, OnLogFailure::Degrade));
+        assert_eq!(rooms.seats(&room(), None, 9).await.unwrap().len(), 1);
+        SqliteMessages::open(&path).await.unwrap();
+    }
 }
 
 async fn set_schema_version(path: &Path, version: i64) {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::Error,
     rooms::{NewRoom, RoomChange, RoomRow, RoomTotals},
-    sql::membership_word,
+    sql::{log_word, membership_word, on_log_failure_word},
 };
 
 /// `None` when the room is there already. Both versions start above those of every room deleted so far.
@@ -32,7 +32,7 @@ pub(super) async fn create(
     .await?;
     let insert = sqlx::query(
         "INSERT INTO rooms (room_id, card_version, seat_version, membership, max_users, members, is_auto_created, \
-         created_at, updated_at, empty_since) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
+         created_at, updated_at, empty_since, log, on_log_failure) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
     );
     let insert = insert
         .bind(room.as_str().as_bytes())
@@ -43,7 +43,9 @@ pub(super) async fn create(
         .bind(new.is_auto_created)
         .bind(now.as_millis())
         .bind(now.as_millis())
-        .bind(now.as_millis());
+        .bind(now.as_millis())
+        .bind(log_word(new.log))
+        .bind(on_log_failure_word(new.on_log_failure));
     match transaction.execute("create a room", insert).await {
         Err(fault) if fault.is_duplicate() => {
             transaction.rollback().await?;
@@ -75,11 +77,14 @@ pub(super) async fn update(
     let mut transaction = rooms.begin().await?;
     let update = sqlx::query(
         "UPDATE rooms SET card_version = card_version + 1, max_users = COALESCE(?, max_users), \
-         membership = COALESCE(?, membership), updated_at = ? WHERE room_id = ?",
+         membership = COALESCE(?, membership), log = COALESCE(?, log), \
+         on_log_failure = COALESCE(?, on_log_failure), updated_at = ? WHERE room_id = ?",
     );
     let update = update
         .bind(change.max_users)
         .bind(change.membership.map(membership_word))
+        .bind(change.log.map(log_word))
+        .bind(change.on_log_failure.map(on_log_failure_word))
         .bind(now.as_millis())
         .bind(room.as_str().as_bytes());
     transaction.execute("update a room", update).await?;

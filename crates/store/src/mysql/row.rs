@@ -1,6 +1,6 @@
 //! Rows as MySQL gives them, and the ids and versions in them.
 
-use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomCard, RoomId, RoomState, StoreTime, UserId};
+use roomcast_types::{RoomCard, RoomId, RoomState, StoreTime, UserId};
 use sqlx::{Row, mysql::MySqlRow};
 
 use super::fault::unreadable;
@@ -13,7 +13,8 @@ use crate::{
 /// Columns that [`room`] reads.
 macro_rules! room_columns {
     () => {
-        "room_id, card_version, membership, max_users, members, is_auto_created, created_at, empty_since"
+        "room_id, card_version, membership, max_users, members, is_auto_created, created_at, empty_since, log, \
+         on_log_failure"
     };
 }
 pub(super) use room_columns;
@@ -24,10 +25,10 @@ pub(super) fn room(row: &MySqlRow) -> Result<RoomRow> {
             room_id: room_id(row)?,
             version: unsigned(row, "card_version")?,
             state: RoomState::Active,
-            membership: parse_membership(text(row, "membership")?)?,
+            membership: word(text(row, "membership")?, sql::parse_membership)?,
             max_users: column(row, "max_users")?,
-            log: LogPolicy::default(),
-            on_log_failure: OnLogFailure::default(),
+            log: word(text(row, "log")?, sql::parse_log)?,
+            on_log_failure: word(text(row, "on_log_failure")?, sql::parse_on_log_failure)?,
         },
         members: unsigned(row, "members")?,
         is_auto_created: column(row, "is_auto_created")?,
@@ -71,7 +72,7 @@ where
     row.try_get(name).map_err(|error| unreadable("read a row", error))
 }
 
-fn parse_membership(word: &str) -> Result<Membership> {
-    sql::parse_membership(word)
-        .ok_or_else(|| unreadable("read a membership", format!("{word:?} is not a membership")))
+/// What a word of this program means.
+fn word<T>(word: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
+    parse(word).ok_or_else(|| unreadable("read a room", format!("{word:?} is not a word of this program")))
 }

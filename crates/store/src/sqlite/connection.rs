@@ -15,10 +15,17 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::fault::{BACKEND, failed, wrap};
 use crate::{
     error::{Error, Result},
-    sql::SCHEMA_VERSION,
+    sql::{SCHEMA_VERSION, VERSION_WITHOUT_LOGS},
 };
 
 const SCHEMA: &str = include_str!("../schema.sqlite.sql");
+
+/// What tables that knew no logs lack.
+const ADD_LOGS: &str = "ALTER TABLE rooms ADD COLUMN log TEXT NOT NULL DEFAULT 'RECENT';
+     ALTER TABLE rooms ADD COLUMN on_log_failure TEXT NOT NULL DEFAULT 'DEGRADE';
+     ALTER TABLE room_users ADD COLUMN read_epoch INTEGER;
+     ALTER TABLE room_users ADD COLUMN read_offset INTEGER;
+     UPDATE versions SET value = 2 WHERE name = 'schema'";
 
 /// How long SQLite itself waits for another handle's write lock: far above one transaction, and short enough that an
 /// answer comes while somebody still waits for it.
@@ -38,7 +45,8 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) async fn file(path: &Path) -> Result<Self> {
+    /// Creates or migrates what is missing. `synchronous` says whether a commit waits for the disk.
+    pub(super) async fn file(path: &Path, synchronous: SqliteSynchronous) -> Result<Self> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
                 .map_err(|error| unusable(path, format!("its folder cannot be created: {error}"), error))?;
@@ -47,7 +55,7 @@ impl Connections {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
+            .synchronous(synchronous)
             .busy_timeout(BUSY_TIMEOUT);
         let mut writer = connect(&options, path).await?;
         apply_schema(&mut writer).await.map_err(|error| at(path, error))?;
@@ -100,9 +108,26 @@ async fn connect(options: &SqliteConnectOptions, path: &Path) -> Result<SqliteCo
 
 async fn apply_schema(connection: &mut SqliteConnection) -> Result<()> {
     let mut transaction = super::begin(connection).await?;
+    if version(&mut transaction).await? == Some(VERSION_WITHOUT_LOGS) {
+        sqlx::raw_sql(ADD_LOGS).execute(&mut *transaction).await.map_err(failed("migrate the tables"))?;
+    }
     sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await.map_err(failed("create the tables"))?;
     check_version(&mut transaction).await?;
     super::commit(transaction).await
+}
+
+/// `None` while there are no tables.
+async fn version(connection: &mut SqliteConnection) -> Result<Option<i64>> {
+    let tables = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'versions'";
+    let tables: i64 =
+        sqlx::query_scalar(tables).fetch_one(&mut *connection).await.map_err(failed("list the tables"))?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    sqlx::query_scalar("SELECT value FROM versions WHERE name = 'schema'")
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("read the schema version"))
 }
 
 /// Reads the schema's version from the file itself; also the answer to "does it answer".

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::Result,
     rooms::{NewRoom, RoomChange, RoomRow, RoomTotals},
-    sql::membership_word,
+    sql::{log_word, membership_word, on_log_failure_word},
 };
 
 /// `None` when the room is there already. Both versions start above those of every room deleted so far.
@@ -22,8 +22,8 @@ pub(super) async fn create(
 ) -> Result<Option<RoomRow>> {
     let created = sqlx::query(concat!(
         "INSERT INTO rooms (room_id, card_version, seat_version, membership, max_users, members, is_auto_created, \
-         created_at, updated_at, empty_since) \
-         SELECT ?1, value + 1, value + 1, ?2, ?3, 0, ?4, ?5, ?5, ?5 FROM versions WHERE name = 'deleted_rooms' \
+         created_at, updated_at, empty_since, log, on_log_failure) \
+         SELECT ?1, value + 1, value + 1, ?2, ?3, 0, ?4, ?5, ?5, ?5, ?6, ?7 FROM versions WHERE name = 'deleted_rooms' \
          ON CONFLICT (room_id) DO NOTHING RETURNING ",
         room_columns!()
     ))
@@ -32,6 +32,8 @@ pub(super) async fn create(
     .bind(new.max_users)
     .bind(new.is_auto_created)
     .bind(now.as_millis())
+    .bind(log_word(new.log))
+    .bind(on_log_failure_word(new.on_log_failure))
     .fetch_optional(connection)
     .await
     .map_err(failed("create a room"))?;
@@ -46,13 +48,16 @@ pub(super) async fn update(
 ) -> Result<Option<RoomRow>> {
     let updated = sqlx::query(concat!(
         "UPDATE rooms SET card_version = card_version + 1, max_users = COALESCE(?2, max_users), \
-         membership = COALESCE(?3, membership), updated_at = ?4 WHERE room_id = ?1 RETURNING ",
+         membership = COALESCE(?3, membership), updated_at = ?4, log = COALESCE(?5, log), \
+         on_log_failure = COALESCE(?6, on_log_failure) WHERE room_id = ?1 RETURNING ",
         room_columns!()
     ))
     .bind(room.as_str().as_bytes())
     .bind(change.max_users)
     .bind(change.membership.map(membership_word))
     .bind(now.as_millis())
+    .bind(change.log.map(log_word))
+    .bind(change.on_log_failure.map(on_log_failure_word))
     .fetch_optional(connection)
     .await
     .map_err(failed("update a room"))?;

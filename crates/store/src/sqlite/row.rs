@@ -1,6 +1,6 @@
 //! Rows as SQLite gives them, and the ids and versions in them.
 
-use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomCard, RoomId, RoomState, StoreTime, UserId};
+use roomcast_types::{MessageId, Position, RoomCard, RoomId, RoomState, StoreTime, UserId};
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::fault::{failed, unreadable};
@@ -13,7 +13,8 @@ use crate::{
 /// Columns that [`room`] reads.
 macro_rules! room_columns {
     () => {
-        "room_id, card_version, membership, max_users, members, is_auto_created, created_at, empty_since"
+        "room_id, card_version, membership, max_users, members, is_auto_created, created_at, empty_since, log, \
+         on_log_failure"
     };
 }
 pub(super) use room_columns;
@@ -24,10 +25,10 @@ pub(super) fn room(row: &SqliteRow) -> Result<RoomRow> {
             room_id: room_id(row)?,
             version: unsigned(row, "card_version")?,
             state: RoomState::Active,
-            membership: parse_membership(column(row, "membership")?)?,
+            membership: word(column(row, "membership")?, sql::parse_membership)?,
             max_users: column(row, "max_users")?,
-            log: LogPolicy::default(),
-            on_log_failure: OnLogFailure::default(),
+            log: word(column(row, "log")?, sql::parse_log)?,
+            on_log_failure: word(column(row, "on_log_failure")?, sql::parse_on_log_failure)?,
         },
         members: unsigned(row, "members")?,
         is_auto_created: column(row, "is_auto_created")?,
@@ -58,21 +59,33 @@ pub(super) fn unsigned(row: &SqliteRow, name: &'static str) -> Result<u64> {
     u64::try_from(value).map_err(|error| unreadable(format!("read column {name}"), error))
 }
 
+pub(super) fn message_id(row: &SqliteRow) -> Result<MessageId> {
+    MessageId::from_bytes(column(row, "message_id")?)
+        .ok_or_else(|| unreadable("read column message_id", "it has not 16 bytes"))
+}
+
+/// Of the columns `epoch` and `name`; `None` where they are NULL.
+pub(super) fn position(row: &SqliteRow, name: &'static str) -> Result<Option<Position>> {
+    let Some(bits) = column::<Option<i64>>(row, "epoch")? else { return Ok(None) };
+    let epoch = sql::log::epoch(bits).ok_or_else(|| unreadable("read column epoch", "it is 0"))?;
+    Ok(Some(Position { epoch, offset: unsigned(row, name)? }))
+}
+
 fn text<'r>(row: &'r SqliteRow, name: &'static str) -> Result<&'r str> {
     let bytes: &[u8] = row.try_get(name).map_err(failed("read a row"))?;
     std::str::from_utf8(bytes).map_err(|error| unreadable(format!("read column {name}"), error))
 }
 
-fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T>
+pub(super) fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T>
 where
     T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
 {
     row.try_get(name).map_err(failed("read a row"))
 }
 
-fn parse_membership(word: &str) -> Result<Membership> {
-    sql::parse_membership(word)
-        .ok_or_else(|| unreadable("read a membership", format!("{word:?} is not a membership")))
+/// What a word of this program means.
+fn word<T>(word: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
+    parse(word).ok_or_else(|| unreadable("read a room", format!("{word:?} is not a word of this program")))
 }
 
 /// Values as one parameter: a batch of any size is the same statement, and stays prepared.

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, reason = "a rule's name is its contract")]
 
-use roomcast_types::Membership;
+use roomcast_types::{LogPolicy, Membership, OnLogFailure};
 
 use super::{Record, at, holders, join, members, new_room, room, seat, seat_version, user};
 use crate::{
@@ -12,18 +12,22 @@ use crate::{
 
 pub async fn a_created_room_reads_as_given(record: &Record) {
     let rooms = record.rooms();
-    for (id, membership, is_auto_created) in
-        [("a", Membership::Follow, true), ("b", Membership::Durable, false)]
-    {
-        let new = NewRoom { membership, is_auto_created, ..new_room(1_000_000) };
+    let (degrade, refuse) = (OnLogFailure::Degrade, OnLogFailure::Refuse);
+    for (id, membership, is_auto_created, log, on_log_failure) in [
+        ("a", Membership::Follow, true, LogPolicy::Recent, degrade),
+        ("b", Membership::Durable, false, LogPolicy::Durable, refuse),
+        ("c", Membership::Follow, false, LogPolicy::None, degrade),
+    ] {
+        let new = NewRoom { membership, is_auto_created, log, on_log_failure, ..new_room(1_000_000) };
         let row = rooms.create(&room(id), new, at(77)).await.unwrap();
         assert_eq!((row.card.room_id.as_str(), row.card.max_users), (id, 1_000_000));
+        assert_eq!((row.card.log, row.card.on_log_failure), (log, on_log_failure));
         assert_eq!((row.card.membership, row.is_auto_created), (membership, is_auto_created));
         assert_eq!((row.members, row.created_at, row.empty_since), (0, at(77), Some(at(77))));
         assert_ne!(row.card.version, 0);
         assert_eq!(rooms.room(&room(id)).await.unwrap(), Some(row));
     }
-    assert_eq!(rooms.room(&room("c")).await.unwrap(), None);
+    assert_eq!(rooms.room(&room("d")).await.unwrap(), None);
 }
 
 pub async fn a_room_cannot_be_created_twice(record: &Record) {
@@ -40,11 +44,15 @@ pub async fn an_update_changes_what_it_names_and_the_version(record: &Record) {
     join(rooms, &id, &["ann"]).await;
     let limit = RoomChange { max_users: Some(5), ..RoomChange::default() };
     let membership = RoomChange { membership: Some(Membership::Durable), ..RoomChange::default() };
-    for change in [limit, membership, RoomChange::default()] {
+    let log = RoomChange { log: Some(LogPolicy::None), ..RoomChange::default() };
+    let refuse = RoomChange { on_log_failure: Some(OnLogFailure::Refuse), ..RoomChange::default() };
+    for change in [limit, membership, log, refuse, RoomChange::default()] {
         let row = rooms.update(&id, change, at(2)).await.unwrap();
         card.version += 1;
         card.max_users = change.max_users.unwrap_or(card.max_users);
         card.membership = change.membership.unwrap_or(card.membership);
+        card.log = change.log.unwrap_or(card.log);
+        card.on_log_failure = change.on_log_failure.unwrap_or(card.on_log_failure);
         assert_eq!((&row.card, row.members), (&card, 1));
         assert_eq!(rooms.room(&id).await.unwrap(), Some(row));
     }
