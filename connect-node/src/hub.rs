@@ -5,6 +5,7 @@
 
 pub mod announcement;
 pub mod eviction;
+mod inbox;
 pub mod inspect;
 mod logged;
 mod membership;
@@ -25,7 +26,7 @@ use opentelemetry::trace::SpanKind;
 use roomcast_proto::pubsub::LaneHello;
 use roomcast_registry::State as Life;
 use roomcast_runtime::{Config, Tracing, config::UserLog};
-use roomcast_types::{Code, Fault, Incarnation, NodeId, RoomId, ServiceId};
+use roomcast_types::{Code, Fault, Incarnation, MessageId, NodeId, RoomId, ServiceId};
 use tokio::{sync::watch, time::Instant};
 use tonic::Status;
 
@@ -301,6 +302,10 @@ impl Hub for Handle {
             span.set("pubsub.session_id", session_id.to_string());
         }
         span.end_at(received_at);
+    }
+
+    fn acknowledged(&self, session: SessionKey, messages: Vec<MessageId>) {
+        self.0.inbox_acknowledged(session, &messages);
     }
 
     fn closed(&self, session: SessionKey) {

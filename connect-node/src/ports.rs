@@ -70,6 +70,9 @@ pub trait Hub: Send + Sync + 'static {
     /// A session reports when a message of a trace came.
     fn received(&self, arrival: Arrival);
 
+    /// A session acknowledged messages that lie in its user's inbox.
+    fn acknowledged(&self, session: SessionKey, messages: Vec<MessageId>);
+
     /// A session ended; the shard has taken it out of everything. No answer. The last call for this key.
     fn closed(&self, session: SessionKey);
 }
@@ -100,6 +103,13 @@ pub enum ToShard {
         session: SessionKey,
         /// Where it stands in its user's log.
         standing: Standing,
+    },
+    /// Send messages of its user's inbox, and tell the hub which of them it acknowledges.
+    Inbox {
+        /// Which session.
+        session: SessionKey,
+        /// Whole frames, oldest first.
+        messages: Vec<(MessageId, Bytes)>,
     },
     /// Tell members of a room, or sessions of a user, that messages may be missing.
     Gap {
@@ -263,6 +273,8 @@ pub struct Traits {
     pub key: Option<Arc<str>>,
     /// Clients acknowledge it.
     pub wants_ack: bool,
+    /// It lies in the inboxes of its users: the hub hears who acknowledged it.
+    pub is_stored: bool,
     /// Of a trace: names this node's span of it.
     pub trace: Option<Arc<str>>,
 }

@@ -42,6 +42,7 @@ impl Core {
             stamp: None,
             user_topic: None,
             is_open: false,
+            inbox: None,
             rooms: Vec::new(),
             busy: Vec::new(),
         };
@@ -101,6 +102,8 @@ impl Core {
             sessions.keys.push(key);
         }
         place.send(ToShard::Welcome { session: key, standing });
+        // Announced before it is read: what is stored from now on comes here by itself.
+        self.read_inbox(key, user, None);
     }
 
     /// Whether the session may live: only a controller that says so takes its slot away.

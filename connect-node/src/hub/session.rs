@@ -6,7 +6,7 @@ use roomcast_proto::pubsub::{RoomChange, SessionRecord};
 use roomcast_types::{ClientId, RoomId, SessionId, StoreTime, UserId};
 use tokio::time::Instant;
 
-use super::topic::TopicId;
+use super::{inbox::Page, topic::TopicId};
 use crate::log::returning::Since;
 
 /// What a session asked for about one room. They run one after the other, so that answers keep the order of the
@@ -57,6 +57,8 @@ pub struct Session {
     pub user_topic: Option<TopicId>,
     /// Whether its welcome was sent.
     pub is_open: bool,
+    /// What of the inbox was sent and not acknowledged.
+    pub inbox: Option<Box<Page>>,
     pub rooms: Vec<RoomId>,
     pub busy: Vec<Busy>,
 }

@@ -169,6 +169,7 @@ fn traits(message_id: MessageId, message: &Deliver, now: Instant) -> Traits {
         expires_at: message.ttl_ms.map(|left| now + Duration::from_millis(left.into())),
         key: (class == Class::Latest).then(|| format!("{target}\u{0}{}", message.key).into()),
         wants_ack: message.ack,
+        is_stored: message.stored,
         trace: (!message.traceparent.is_empty()).then(|| message.traceparent.as_str().into()),
     }
 }

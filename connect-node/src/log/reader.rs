@@ -1,4 +1,5 @@
-//! Reads logs and inboxes through a linked push-manager. Questions that wait together travel together.
+//! Reads logs and inboxes through a linked push-manager, and tells it what was acknowledged. What waits together travels
+//! together, and of equal questions one.
 
 use std::{
     collections::HashMap,
@@ -6,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use prost::Message;
 use roomcast_proto::pubsub::{
     AckInboxRequest, InboxAck, LogAnswer, LogQuery, ReadLogRequest, log_answer,
     push_manager_service_client::PushManagerServiceClient,
@@ -41,6 +43,7 @@ type Client = PushManagerServiceClient<Channel>;
 #[derive(Default)]
 pub struct Reader {
     waiting: Mutex<Vec<Ask>>,
+    acks: Mutex<Vec<InboxAck>>,
     wake: Notify,
     links: Mutex<Links>,
 }
@@ -73,10 +76,8 @@ impl Reader {
         answered.await.ok().filter(|answer| answer.state() != log_answer::State::Unavailable)
     }
 
-    fn take(&self) -> Vec<Ask> {
-        let mut waiting = lock(&self.waiting);
-        let count = waiting.len().min(BATCH);
-        waiting.drain(..count).collect()
+    fn take(&self) -> (Vec<Ask>, Vec<InboxAck>) {
+        (take(&mut lock(&self.waiting)), take(&mut lock(&self.acks)))
     }
 
     fn clients(&self, addresses: &[String]) -> Vec<(String, Client)> {
@@ -126,7 +127,15 @@ impl Reader {
     }
 
     async fn read(&self, hub: &Core, asks: Vec<Ask>) {
-        let queries: Vec<_> = asks.iter().map(|ask| ask.query.clone()).collect();
+        let mut queries: Vec<LogQuery> = Vec::with_capacity(asks.len());
+        let mut places = HashMap::new();
+        let mut place = |ask: &Ask| {
+            *places.entry(ask.query.encode_to_vec()).or_insert_with(|| {
+                queries.push(ask.query.clone());
+                queries.len() - 1
+            })
+        };
+        let asked: Vec<usize> = asks.iter().map(&mut place).collect();
         hub.metrics.log_reads.increment(queries.len() as u64);
         let request = ReadLogRequest { queries };
         let reply = self
@@ -135,16 +144,26 @@ impl Reader {
                 async move { client.read_log(request).await }
             })
             .await;
-        for (ask, answer) in asks.into_iter().zip(reply.map(|reply| reply.answers).unwrap_or_default()) {
-            // Who asked may have gone.
-            let _ = ask.answer.send(answer);
+        let answers = reply.map(|reply| reply.answers).unwrap_or_default();
+        for (ask, place) in asks.into_iter().zip(asked) {
+            if let Some(answer) = answers.get(place) {
+                // Who asked may have gone.
+                let _ = ask.answer.send(answer.clone());
+            }
         }
     }
 
-    /// Tells that a user's sessions acknowledged messages of the inbox. What nobody takes comes again with the next
-    /// connection.
-    pub async fn acknowledged(&self, hub: &Core, ack: InboxAck) {
-        let request = AckInboxRequest { acks: vec![ack] };
+    /// A user's session acknowledged messages of the inbox. What nobody takes comes again with the next connection.
+    pub fn acknowledge(&self, ack: InboxAck) {
+        let mut acks = lock(&self.acks);
+        if acks.len() < WAITING_MAX {
+            acks.push(ack);
+            self.wake.notify_one();
+        }
+    }
+
+    async fn tell(&self, hub: &Core, acks: Vec<InboxAck>) {
+        let request = AckInboxRequest { acks };
         let told = self
             .call(hub, |mut client| {
                 let request = request.clone();
@@ -152,7 +171,7 @@ impl Reader {
             })
             .await;
         if told.is_none() {
-            tracing::debug!("an acknowledgement of inbox messages reached no push-manager");
+            tracing::debug!("acknowledgements of inbox messages reached no push-manager");
         }
     }
 }
@@ -162,18 +181,28 @@ pub async fn run(hub: Arc<Core>) {
     let places = Arc::new(Semaphore::new(CALLS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let asks = hub.reader.take();
-        if asks.is_empty() {
+        let (asks, acks) = hub.reader.take();
+        if asks.is_empty() && acks.is_empty() {
             drop(place);
             hub.reader.wake.notified().await;
             continue;
         }
         let caller = hub.clone();
         hub.tasks.spawn(async move {
-            caller.reader.read(&caller, asks).await;
+            if !acks.is_empty() {
+                caller.reader.tell(&caller, acks).await;
+            }
+            if !asks.is_empty() {
+                caller.reader.read(&caller, asks).await;
+            }
             drop(place);
         });
     }
+}
+
+fn take<T>(waiting: &mut Vec<T>) -> Vec<T> {
+    let count = waiting.len().min(BATCH);
+    waiting.drain(..count).collect()
 }
 
 fn connect(address: &str) -> Option<Client> {

@@ -142,18 +142,33 @@ impl Shard {
         }
     }
 
-    /// Counts what was written to this session, wants acknowledgement and was not acknowledged before.
+    /// Counts what was written to this session, wants acknowledgement and was not acknowledged before. The hub hears of
+    /// what lies in the inbox.
     fn acked(&mut self, key: SessionKey, message_ids: &[Option<MessageId>]) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let mut counted = 0;
+        let (mut counted, mut stored) = (0, Vec::new());
         for message_id in message_ids.iter().flatten() {
-            if let Some(entry) = session.unacked.take(*message_id) {
-                entry.settle(TargetOutcome::Acked, session.session_id, &mut self.flow.news);
-                counted += 1;
+            let place = session.inbox.iter().position(|own| own == message_id);
+            let entry = session.unacked.take(*message_id);
+            counted += u64::from(place.is_some() || entry.is_some());
+            if place.is_some() || entry.as_ref().is_some_and(|entry| entry.traits.is_stored) {
+                stored.push(*message_id);
             }
+            if let Some(place) = place {
+                session.inbox.swap_remove(place);
+            }
+            if let Some(entry) = entry {
+                entry.settle(TargetOutcome::Acked, session.session_id, &mut self.flow.news);
+            }
+        }
+        if session.inbox.is_empty() {
+            session.inbox = Vec::new();
         }
         self.metrics.acks.counted.increment(counted);
         self.metrics.acks.unknown.increment(message_ids.len() as u64 - counted);
+        if !stored.is_empty() {
+            self.hub.acknowledged(key, stored);
+        }
     }
 
     /// Hands on what was written to this session a short while ago, belongs to a trace and was not reported before. The

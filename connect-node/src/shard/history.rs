@@ -159,6 +159,7 @@ mod tests {
             expires_at: None,
             key: None,
             wants_ack: false,
+            is_stored: false,
             trace: None,
         };
         let users: HashSet<_> =

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use roomcast_types::{ClientId, RoomId, SessionId, UserId};
+use roomcast_types::{ClientId, MessageId, RoomId, SessionId, UserId};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -93,6 +93,8 @@ pub(super) struct Session {
     pub(super) client_id: ClientId,
     pub(super) seats: Vec<Seat>,
     pub(super) unacked: Unacked,
+    /// Messages of the user's inbox that were sent and not acknowledged.
+    pub(super) inbox: Vec<MessageId>,
     /// Once it reports arrivals.
     pub(super) traced: Option<Box<Traced>>,
     pub(super) meter: FrameMeter,
@@ -153,6 +155,7 @@ impl Session {
             client_id: opening.client_id,
             seats: Vec::new(),
             unacked: Unacked::default(),
+            inbox: Vec::new(),
             traced: None,
             meter: FrameMeter::default(),
             ping_due: flow.now + millis(flow.config.ping_interval),

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use roomcast_types::unix_millis;
+use roomcast_types::{MessageId, unix_millis};
 
 use super::{
     out::{Frame, SLICES_MAX},
@@ -68,6 +68,14 @@ impl Shard {
                 SentEnd::Broken => self.finish(key, None),
             }
         }
+    }
+
+    /// Sends messages of the inbox.
+    pub(super) fn send_inbox(&mut self, key: SessionKey, messages: Vec<(MessageId, Bytes)>) {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
+        let (ids, frames): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+        session.inbox.extend(ids);
+        self.send_missed(key, frames);
     }
 
     /// Tells whoever is concerned that messages may be missing, behind those that came before.

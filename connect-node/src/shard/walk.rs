@@ -129,6 +129,7 @@ impl Shard {
                 self.queue_item(&room, RoomItem::Joined { session, request, members, standing });
             }
             ToShard::Gap { target, frame } => self.gap(target, frame),
+            ToShard::Inbox { session, messages } => self.send_inbox(session, messages),
             ToShard::JoinRefused { session, request, room, fault } => {
                 self.queue_item(&room, RoomItem::JoinRefused { session, request, fault });
             }

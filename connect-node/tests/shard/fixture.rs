@@ -197,7 +197,15 @@ pub fn tally(shards: u32) -> (Arc<Tally>, oneshot::Receiver<Counts>) {
 }
 
 pub fn ordered(message_id: MessageId) -> Traits {
-    Traits { message_id, class: Class::Ordered, expires_at: None, key: None, wants_ack: false, trace: None }
+    Traits {
+        message_id,
+        class: Class::Ordered,
+        expires_at: None,
+        key: None,
+        wants_ack: false,
+        is_stored: false,
+        trace: None,
+    }
 }
 
 pub async fn counts(counts: oneshot::Receiver<Counts>) -> Counts {

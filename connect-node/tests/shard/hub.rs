@@ -6,7 +6,7 @@ use connect_node::{
     log::returning::{Since, Standing},
     ports::{Arrival, Hub, LeftReason, OpenedSession, SessionKey, ToShard},
 };
-use roomcast_types::{Code, Fault, RoomId};
+use roomcast_types::{Code, Fault, MessageId, RoomId};
 use tokio::sync::{Notify, mpsc};
 
 use crate::fixture::within;
@@ -17,6 +17,7 @@ pub struct Told {
     pub opened: Vec<OpenedSession>,
     pub closed: Vec<SessionKey>,
     pub arrivals: Vec<Arrival>,
+    pub acknowledged: Vec<(SessionKey, MessageId)>,
     pub joins: Vec<(SessionKey, Option<u64>, RoomId)>,
     pub leaves: Vec<(SessionKey, Option<u64>, RoomId)>,
 }
@@ -122,6 +123,10 @@ impl Hub for FakeHub {
 
     fn received(&self, arrival: Arrival) {
         self.tell(|told| told.arrivals.push(arrival));
+    }
+
+    fn acknowledged(&self, session: SessionKey, messages: Vec<MessageId>) {
+        self.tell(|told| told.acknowledged.extend(messages.into_iter().map(|message| (session, message))));
     }
 
     fn closed(&self, session: SessionKey) {

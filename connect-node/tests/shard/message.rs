@@ -99,6 +99,7 @@ impl Node {
             expires_at: message.ttl.map(|ttl| Instant::now() + ttl),
             key: (message.class == Class::Latest).then(|| Arc::from(key)),
             wants_ack: message.ack,
+            is_stored: false,
             trace: None,
         };
         for shard in 0..shards {
