@@ -4,6 +4,7 @@ mod announce;
 mod bench;
 mod controller;
 mod lanes;
+mod logs;
 mod manager;
 mod node;
 mod outbox;

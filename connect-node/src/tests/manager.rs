@@ -37,6 +37,8 @@ pub struct FakeManager {
     pub id: String,
     pub incarnation: Incarnation,
     pub learned: Arc<Mutex<Learned>>,
+    /// Where it reads logs; empty: nowhere.
+    pub log_address: String,
     node: u64,
     stream: Option<(mpsc::Sender<LaneDown>, AbortHandle)>,
 }
@@ -55,7 +57,7 @@ pub fn number(outcome: &Outcome) -> u64 {
 impl FakeManager {
     pub fn new(id: &str) -> Self {
         let (incarnation, learned) = (Incarnation::random(), Arc::default());
-        Self { id: id.into(), incarnation, learned, node: 0, stream: None }
+        Self { id: id.into(), incarnation, learned, log_address: String::new(), node: 0, stream: None }
     }
 
     /// Links and waits for the snapshot; acknowledges what comes when `acknowledges`.
@@ -77,7 +79,7 @@ impl FakeManager {
             incarnation: self.incarnation.as_u64(),
             up_seen,
             node_incarnation: self.node,
-            grpc_address: String::new(),
+            grpc_address: self.log_address.clone(),
         };
         down.send(LaneDown { hello: Some(hello), ..LaneDown::default() }).await.unwrap();
         let mut up = client.lane(ReceiverStream::new(messages)).await.unwrap().into_inner();
@@ -124,6 +126,12 @@ impl FakeManager {
     pub async fn deliver(&self, number: u64, mut deliver: Deliver) {
         let first = Incarnation::from_u64(1).unwrap();
         deliver.message_id = MessageId::new(number, first, 0).to_string();
+        let item = DownItem { item: Some(down_item::Item::Deliver(deliver)) };
+        self.send(LaneDown { first_number: number, items: vec![item], ..LaneDown::default() }).await;
+    }
+
+    /// Sends the message under its own id.
+    pub async fn deliver_as_it_is(&self, number: u64, deliver: Deliver) {
         let item = DownItem { item: Some(down_item::Item::Deliver(deliver)) };
         self.send(LaneDown { first_number: number, items: vec![item], ..LaneDown::default() }).await;
     }

@@ -21,11 +21,11 @@ use super::{
 };
 use crate::{Deps, Running, start};
 
-type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-struct World {
-    node: Running,
-    manager: FakeManager,
+pub struct World {
+    pub node: Running,
+    pub manager: FakeManager,
     controller: FakeController,
     registry: Arc<dyn Registry>,
     _member: Member,
@@ -71,9 +71,15 @@ async fn node_address(registry: &Arc<dyn Registry>) -> String {
 }
 
 async fn world() -> World {
+    world_with("").await
+}
+
+/// The push-manager reads logs at this address.
+pub async fn world_with(log_address: &str) -> World {
     let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
     let controller = FakeController::start(willing).await;
     let mut manager = FakeManager::new("push-manager-1");
+    log_address.clone_into(&mut manager.log_address);
     let member = register(&registry, &manager).await;
     let starting =
         tokio::spawn(start(Deps { config: Arc::new(config(&controller)), registry: registry.clone() }));
@@ -83,12 +89,12 @@ async fn world() -> World {
     World { node, manager, controller, registry, _member: member }
 }
 
-async fn client(node: &Running, query: &str) -> Client {
+pub async fn client(node: &Running, query: &str) -> Client {
     let url = format!("ws://{}/ws?{query}", node.http_address());
     tokio_tungstenite::connect_async(url).await.unwrap().0
 }
 
-async fn frame(client: &mut Client) -> Value {
+pub async fn frame(client: &mut Client) -> Value {
     loop {
         match timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap() {
             Message::Text(text) => return serde_json::from_str(&text).unwrap(),
