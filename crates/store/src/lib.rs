@@ -22,7 +22,7 @@ pub use counters::Counters;
 pub use error::{Error, ErrorKind, Result};
 pub use log::{Inbox, Log, Logs};
 pub use memory::{MemoryPresence, inbox::MemoryInbox, log::MemoryLog};
-pub use mysql::MysqlRooms;
+pub use mysql::{MysqlMessages, MysqlRooms};
 pub use open::{Migrated, migrate, open_logs, open_presence, open_rooms};
 pub use presence::Presence;
 pub use redis::RedisPresence;

@@ -7,8 +7,8 @@ use roomcast_runtime::config::{self, Database, DatabaseTarget, RedisTarget};
 use crate::{
     error::{Error, Result},
     log::{Inbox, Log, Logs},
-    memory::{MemoryPresence, inbox::MemoryInbox, log::MemoryLog},
-    mysql::MysqlRooms,
+    memory::{MemoryPresence, log::MemoryLog},
+    mysql::{MysqlMessages, MysqlRooms},
     presence::Presence,
     redis::RedisPresence,
     rooms::Rooms,
@@ -67,7 +67,10 @@ pub async fn open_logs(database: &Database, redis: &config::Redis) -> Result<Log
             let messages = Arc::new(SqliteMessages::open(&folder.join(DATABASE_FILE)).await?);
             (messages.clone(), messages)
         }
-        DatabaseTarget::Mysql(_) => (Arc::new(MemoryLog::new()), Arc::new(MemoryInbox::new())),
+        DatabaseTarget::Mysql(target) => {
+            let messages = Arc::new(MysqlMessages::open(&target, database)?);
+            (messages.clone(), messages)
+        }
     };
     Ok(Logs { recent, durable, inbox })
 }

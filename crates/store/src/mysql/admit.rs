@@ -4,12 +4,13 @@ use roomcast_types::{RoomId, StoreTime};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    MysqlRooms, batch,
+    batch,
     connection::Transaction,
     fault::{BACKEND, Result},
     room,
     row::{self, room_columns, unsigned},
     seat,
+    server::Server,
 };
 use crate::{
     admission::decide,
@@ -22,19 +23,19 @@ use crate::{
 const ATTEMPTS: u32 = 3;
 
 pub(super) async fn admit(
-    rooms: &MysqlRooms,
+    server: &Server,
     room: &RoomId,
     requests: &[SeatRequest],
     create: Option<NewRoom>,
     now: StoreTime,
 ) -> Result<Admission> {
     for _ in 0..ATTEMPTS {
-        if let Some(admission) = try_admit(rooms, room, requests, now).await? {
+        if let Some(admission) = try_admit(server, room, requests, now).await? {
             return Ok(admission);
         }
         let Some(new) = create else { return Err(Error::NoSuchRoom(room.clone()).into()) };
         // Somebody else may have created it meanwhile: just as well.
-        room::create(rooms, room, new, now).await?;
+        room::create(server, room, new, now).await?;
     }
     let context = format!("room {room} was deleted each time it had been created");
     Err(Error::Unavailable { backend: BACKEND, context, source: None }.into())
@@ -42,12 +43,12 @@ pub(super) async fn admit(
 
 /// `None` when there is no such room.
 async fn try_admit(
-    rooms: &MysqlRooms,
+    server: &Server,
     room: &RoomId,
     requests: &[SeatRequest],
     now: StoreTime,
 ) -> Result<Option<Admission>> {
-    let mut transaction = rooms.begin().await?;
+    let mut transaction = server.begin().await?;
     let Some((found, version)) = lock(&mut transaction, room).await? else {
         transaction.rollback().await?;
         return Ok(None);

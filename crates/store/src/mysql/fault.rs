@@ -43,6 +43,11 @@ impl Fault {
         self.number == Some(DUPLICATE)
     }
 
+    /// The column is there already.
+    pub(super) fn is_known_column(&self) -> bool {
+        self.number == Some(KNOWN_COLUMN)
+    }
+
     /// The database itself is missing.
     pub(super) fn is_unknown_database(&self) -> bool {
         self.number == Some(UNKNOWN_DATABASE)
@@ -67,6 +72,12 @@ impl Fault {
             Kind::Answer => Error::Failed { backend: BACKEND, context, source },
         };
         Self { error, kind, number }
+    }
+
+    /// Another transaction did in between what this one found undone: it is to be begun anew.
+    pub(super) fn overtaken(context: &str) -> Self {
+        let error = Error::Unavailable { backend: BACKEND, context: context.to_owned(), source: None };
+        Self { error, kind: Kind::Conflict, number: None }
     }
 
     pub(super) fn late(context: &str, limit: Duration) -> Self {
@@ -104,6 +115,7 @@ fn number(error: &sqlx::Error) -> Option<u16> {
 }
 
 const DUPLICATE: u16 = 1062;
+const KNOWN_COLUMN: u16 = 1060;
 const UNKNOWN_DATABASE: u16 = 1049;
 const NO_SUCH_TABLE: u16 = 1146;
 const NO_SUCH_COLUMN: u16 = 1054;
@@ -149,9 +161,7 @@ fn advice(error: &sqlx::Error, number: Option<u16>) -> Option<&'static str> {
         Some(NO_SUCH_TABLE) => {
             Some("a table is missing; run controller-manager --migrate, or mysql DATABASE < schema.sql")
         }
-        Some(NO_SUCH_COLUMN) => {
-            Some("a column is missing; the tables are not those of this program's schema.sql")
-        }
+        Some(NO_SUCH_COLUMN) => Some("a column is missing; run controller-manager --migrate"),
         Some(number) if DENIED.contains(&number) => {
             Some("access denied; check database.user, its password and its grants")
         }

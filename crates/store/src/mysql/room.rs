@@ -6,10 +6,10 @@
 use roomcast_types::{RoomCard, RoomId, RoomState, StoreTime};
 
 use super::{
-    MysqlRooms,
     connection::{Lease, Transaction},
     fault::{BACKEND, Result},
     row::{self, room_columns, unsigned},
+    server::Server,
 };
 use crate::{
     error::Error,
@@ -19,12 +19,12 @@ use crate::{
 
 /// `None` when the room is there already. Both versions start above those of every room deleted so far.
 pub(super) async fn create(
-    rooms: &MysqlRooms,
+    server: &Server,
     room: &RoomId,
     new: NewRoom,
     now: StoreTime,
 ) -> Result<Option<RoomRow>> {
-    let mut transaction = rooms.begin().await?;
+    let mut transaction = server.begin().await?;
     let version = 1 + deleted_version(
         &mut transaction,
         "SELECT value FROM versions WHERE name = 'deleted_rooms' LOCK IN SHARE MODE",
@@ -69,12 +69,12 @@ pub(super) async fn create(
 
 /// `None` when there is no such room.
 pub(super) async fn update(
-    rooms: &MysqlRooms,
+    server: &Server,
     room: &RoomId,
     change: RoomChange,
     now: StoreTime,
 ) -> Result<Option<RoomRow>> {
-    let mut transaction = rooms.begin().await?;
+    let mut transaction = server.begin().await?;
     let update = sqlx::query(
         "UPDATE rooms SET card_version = card_version + 1, max_users = COALESCE(?, max_users), \
          membership = COALESCE(?, membership), log = COALESCE(?, log), \
@@ -98,11 +98,11 @@ pub(super) async fn update(
 /// a room created anew under this id must not repeat them, or a late release or a late card of the former one would
 /// pass for its own.
 pub(super) async fn delete(
-    rooms: &MysqlRooms,
+    server: &Server,
     room: &RoomId,
     empty_since: Option<StoreTime>,
 ) -> Result<Option<RoomRow>> {
-    let mut transaction = rooms.begin().await?;
+    let mut transaction = server.begin().await?;
     let before = deleted_version(
         &mut transaction,
         "SELECT value FROM versions WHERE name = 'deleted_rooms' FOR UPDATE",

@@ -1,6 +1,6 @@
 //! Rows as MySQL gives them, and the ids and versions in them.
 
-use roomcast_types::{RoomCard, RoomId, RoomState, StoreTime, UserId};
+use roomcast_types::{MessageId, Position, RoomCard, RoomId, RoomState, StoreTime, UserId};
 use sqlx::{Row, mysql::MySqlRow};
 
 use super::fault::unreadable;
@@ -59,13 +59,25 @@ pub(super) fn unsigned(row: &MySqlRow, name: &'static str) -> Result<u64> {
     u64::try_from(value).map_err(|error| unreadable(format!("read column {name}"), error))
 }
 
+pub(super) fn message_id(row: &MySqlRow) -> Result<MessageId> {
+    MessageId::from_bytes(column(row, "message_id")?)
+        .ok_or_else(|| unreadable("read column message_id", "it has not 16 bytes"))
+}
+
+/// Of the columns `epoch` and `name`; `None` where they are NULL.
+pub(super) fn position(row: &MySqlRow, name: &'static str) -> Result<Option<Position>> {
+    let Some(bits) = column::<Option<i64>>(row, "epoch")? else { return Ok(None) };
+    let epoch = sql::log::epoch(bits).ok_or_else(|| unreadable("read column epoch", "it is 0"))?;
+    Ok(Some(Position { epoch, offset: unsigned(row, name)? }))
+}
+
 /// Of a column of bytes or of characters, which come as UTF-8.
 fn text<'r>(row: &'r MySqlRow, name: &'static str) -> Result<&'r str> {
     let bytes: &[u8] = column(row, name)?;
     std::str::from_utf8(bytes).map_err(|error| unreadable(format!("read column {name}"), error))
 }
 
-fn column<'r, T>(row: &'r MySqlRow, name: &'static str) -> Result<T>
+pub(super) fn column<'r, T>(row: &'r MySqlRow, name: &'static str) -> Result<T>
 where
     T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
 {

@@ -10,7 +10,11 @@ use super::{
     fault::{BACKEND, Result},
     row::unsigned,
 };
-use crate::{error::Error, open::Migrated, sql::SCHEMA_VERSION};
+use crate::{
+    error::Error,
+    open::Migrated,
+    sql::{SCHEMA_VERSION, VERSION_WITHOUT_LOGS},
+};
 
 const SCHEMA: &str = include_str!("../../../../schema.sql");
 
@@ -18,6 +22,17 @@ const SCHEMA: &str = include_str!("../../../../schema.sql");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const VERSION: &str = "SELECT value FROM versions WHERE name = 'schema'";
+
+/// What tables that knew no logs lack. A statement is done or not, whatever happens to who gave it; one that was done
+/// before meets its own columns.
+const ADD_LOGS: [&str; 2] = [
+    "ALTER TABLE rooms \
+     ADD COLUMN log VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'RECENT', \
+     ADD COLUMN on_log_failure VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'DEGRADE'",
+    "ALTER TABLE room_users ADD COLUMN read_epoch BIGINT NULL, ADD COLUMN read_offset BIGINT NULL",
+];
+
+const SET_VERSION: &str = "UPDATE versions SET value = 2 WHERE name = 'schema' AND value = 1";
 
 /// Reads the schema's version from the database itself; also the answer to "does it answer".
 pub(super) async fn check_version(lease: &mut Lease<'_>) -> Result<()> {
@@ -41,12 +56,31 @@ pub(super) async fn migrate(target: &MysqlTarget, section: &Database) -> Result<
         Err(fault) if fault.is_missing_table() => None,
         answer => answer?,
     };
-    if found.is_some() {
+    if found == Some(VERSION_WITHOUT_LOGS) {
+        add_logs(&mut connection).await?;
+    } else if found.is_some() {
         check(found)?;
     }
     within(PATIENCE, "create the tables", sqlx::raw_sql(SCHEMA).execute(&mut connection)).await?;
+    if found == Some(VERSION_WITHOUT_LOGS) {
+        // Last, so that a migration that ended half-way is taken up again.
+        within(PATIENCE, "set the version", sqlx::raw_sql(SET_VERSION).execute(&mut connection)).await?;
+    }
     check(version(&mut connection).await?)?;
     Ok(Migrated { version: SCHEMA_VERSION, is_new: found.is_none() })
+}
+
+async fn add_logs(connection: &mut MySqlConnection) -> Result<()> {
+    for statement in ADD_LOGS {
+        let added =
+            within(PATIENCE, "migrate the tables", sqlx::raw_sql(statement).execute(&mut *connection));
+        if let Err(fault) = added.await
+            && !fault.is_known_column()
+        {
+            return Err(fault);
+        }
+    }
+    Ok(())
 }
 
 async fn connect(options: &MySqlConnectOptions, section: &Database, place: &str) -> Result<MySqlConnection> {
@@ -72,6 +106,10 @@ async fn version(connection: &mut MySqlConnection) -> Result<Option<i64>> {
 fn check(found: Option<i64>) -> std::result::Result<(), Error> {
     let context = match found {
         Some(SCHEMA_VERSION) => return Ok(()),
+        Some(found) if found < SCHEMA_VERSION => format!(
+            "the tables have schema version {found}, this program works with {SCHEMA_VERSION}; \
+             run controller-manager --migrate"
+        ),
         Some(found) => format!(
             "the tables have schema version {found}, this program works with {SCHEMA_VERSION}; use a matching \
              program or another database"

@@ -6,10 +6,11 @@ use roomcast_types::{RoomId, StoreTime, UserId};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    MysqlRooms, batch,
+    batch,
     connection::{Lease, Transaction},
     fault::Result,
     row::{self, unsigned},
+    server::Server,
 };
 use crate::rooms::SeatRow;
 
@@ -41,12 +42,12 @@ pub(super) async fn read(lease: &mut Lease<'_>, room: &RoomId, user: &UserId) ->
 }
 
 pub(super) async fn release(
-    rooms: &MysqlRooms,
+    server: &Server,
     room: &RoomId,
     seats: &[(UserId, Option<u64>)],
     now: StoreTime,
 ) -> Result<u64> {
-    let mut transaction = rooms.begin().await?;
+    let mut transaction = server.begin().await?;
     if !lock(&mut transaction, room).await? {
         transaction.rollback().await?;
         return Ok(0);

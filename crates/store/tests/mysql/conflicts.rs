@@ -26,9 +26,12 @@ async fn a_deadlock_is_tried_again() {
     let (mut other, mut look) = (raw(server, name(&section)).await, raw(server, name(&section)).await);
     // The other transaction has done more, so that InnoDB ends ours.
     run(&mut other, "BEGIN").await;
-    run(&mut other, "INSERT INTO room_users SELECT 'elsewhere', seq, '', 1, 1, NULL FROM seq_1_to_1000")
-        .await;
-    run(&mut other, "INSERT INTO room_users VALUES ('r', 'u0000', '', 1, 1, 1)").await;
+    run(
+        &mut other,
+        "INSERT INTO room_users SELECT 'elsewhere', seq, '', 1, 1, NULL, NULL, NULL FROM seq_1_to_1000",
+    )
+    .await;
+    run(&mut other, "INSERT INTO room_users VALUES ('r', 'u0000', '', 1, 1, 1, NULL, NULL)").await;
     let before = rooms.counters().transactions;
     let admission = tokio::spawn({
         let rooms = rooms.clone();
@@ -71,7 +74,7 @@ async fn a_statement_that_takes_too_long_is_given_up_with_its_transaction() {
     let rooms = with_a_room(&section).await;
     let mut other = raw(server, name(&section)).await;
     // Ours has the room's lock when it comes to wait for the seat.
-    run(&mut other, "BEGIN; INSERT INTO room_users VALUES ('r', 'u0000', '', 1, 1, 1)").await;
+    run(&mut other, "BEGIN; INSERT INTO room_users VALUES ('r', 'u0000', '', 1, 1, 1, NULL, NULL)").await;
     let error = rooms.admit(&room("r"), &seats("u", 1), None, now()).await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     // Its lock is free although what it waited for is not.

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use roomcast_runtime::{Config, config};
 use roomcast_store::{
-    MysqlRooms, Rooms,
+    Inbox, Log, MysqlMessages, MysqlRooms, Rooms,
     conformance::rooms::Record,
     rooms::{NewRoom, SeatRequest},
 };
@@ -34,6 +34,11 @@ fn section(server: &MariaDb, database: &str) -> config::Database {
 fn open(section: &config::Database) -> MysqlRooms {
     let config::DatabaseTarget::Mysql(target) = section.target().unwrap() else { panic!("not MySQL") };
     MysqlRooms::open(&target, section).unwrap()
+}
+
+fn open_messages(section: &config::Database) -> MysqlMessages {
+    let config::DatabaseTarget::Mysql(target) = section.target().unwrap() else { panic!("not MySQL") };
+    MysqlMessages::open(&target, section).unwrap()
 }
 
 /// An empty record in a database of its own.
@@ -114,6 +119,34 @@ fn new_room(max_users: u32) -> NewRoom {
         log: LogPolicy::Recent,
         on_log_failure: OnLogFailure::Degrade,
         is_auto_created: true,
+    }
+}
+
+mod messages {
+    use roomcast_store::conformance::{inbox::Letterboxes, log::Journal};
+
+    use super::*;
+
+    /// As [`rules::two_handles`].
+    async fn two_handles() -> [Arc<MysqlMessages>; 2] {
+        let section = fresh(MariaDb::shared()).await;
+        [open_messages(&section), open_messages(&section)].map(Arc::new)
+    }
+
+    async fn logs() -> Journal {
+        Journal::new(two_handles().await.into_iter().map(|handle| handle as Arc<dyn Log>).collect())
+    }
+
+    async fn inboxes() -> Letterboxes {
+        Letterboxes::new(two_handles().await.into_iter().map(|handle| handle as Arc<dyn Inbox>).collect())
+    }
+
+    mod log {
+        roomcast_store::log_conformance!(super::logs());
+    }
+
+    mod inbox {
+        roomcast_store::inbox_conformance!(super::inboxes());
     }
 }
 

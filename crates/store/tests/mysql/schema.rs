@@ -5,7 +5,7 @@ use std::error::Error as _;
 use roomcast_runtime::config::{Database, SecretUrl};
 use roomcast_store::{ErrorKind, Migrated, Rooms, migrate, open_rooms};
 use roomcast_test_servers::{MariaDb, unique};
-use roomcast_types::RoomId;
+use roomcast_types::{LogPolicy, RoomId};
 use tokio::task::JoinSet;
 
 use super::{fresh, open, section};
@@ -17,10 +17,13 @@ async fn a_migration_creates_what_is_missing_and_can_be_repeated() {
     let server = MariaDb::shared();
     let database = unique("missing-`database");
     let section = Database { dbname: database.clone(), ..section_by_keys(server) };
-    assert_eq!(migrate(&section).await.unwrap(), Migrated { version: 1, is_new: true });
+    assert_eq!(migrate(&section).await.unwrap(), Migrated { version: 2, is_new: true });
     open(&section).ping().await.unwrap();
-    assert_eq!(migrate(&section).await.unwrap(), Migrated { version: 1, is_new: false });
-    assert_eq!(server.run(&database, TABLES), "room_users\nrooms\nversions\n");
+    assert_eq!(migrate(&section).await.unwrap(), Migrated { version: 2, is_new: false });
+    assert_eq!(
+        server.run(&database, TABLES),
+        "inbox_locks\ninbox_messages\nlog_keys\nlog_messages\nlogs\nroom_users\nrooms\nversions\n"
+    );
 }
 
 fn section_by_keys(server: &MariaDb) -> Database {
@@ -54,13 +57,13 @@ async fn the_file_does_for_the_client_what_a_migration_does() {
     }
     open(&section(server, &by_client)).ping().await.unwrap();
     let by_program = fresh(server).await.url.expose().rsplit('/').next().unwrap().to_owned();
-    for table in ["versions", "rooms", "room_users"] {
+    for table in server.run(&by_client, TABLES).lines() {
         let show = format!("SHOW CREATE TABLE {table}");
         assert_eq!(server.run(&by_client, &show), server.run(&by_program, &show));
     }
     let versions = "SELECT name, value FROM versions ORDER BY name";
-    assert_eq!(server.run(&by_client, versions), "deleted_rooms\t0\nschema\t1\n");
-    assert_eq!(server.run(&by_program, versions), "deleted_rooms\t0\nschema\t1\n");
+    assert_eq!(server.run(&by_client, versions), "deleted_rooms\t0\nschema\t2\n");
+    assert_eq!(server.run(&by_program, versions), "deleted_rooms\t0\nschema\t2\n");
 }
 
 #[tokio::test]
@@ -91,9 +94,49 @@ async fn tables_of_another_version_are_refused_and_left_alone() {
     server.run(&database, "UPDATE versions SET value = 99 WHERE name = 'schema'; DROP TABLE room_users");
     for error in [open(&section).ping().await.unwrap_err(), migrate(&section).await.unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::Failed);
-        assert!(error.to_string().contains("version 99, this program works with 1"), "{error}");
+        assert!(error.to_string().contains("version 99, this program works with 2"), "{error}");
     }
-    assert_eq!(server.run(&database, TABLES), "rooms\nversions\n");
+    assert!(!server.run(&database, TABLES).contains("room_users"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_without_logs_are_named_and_migrated_with_what_is_in_them() {
+    let server = MariaDb::shared();
+    let database = server.create_database();
+    let section = section(server, &database);
+    server.run(&database, include_str!("../version_1/mysql.sql"));
+    server.run(
+        &database,
+        "INSERT INTO rooms VALUES ('room', 3, 4, 'DURABLE', 9, 1, 0, 1, 2, NULL); \
+         INSERT INTO room_users VALUES ('room', 'ann', 'Ann', 4, 2, NULL)",
+    );
+    // The file by hand adds tables, and leaves those that are there to the migration.
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schema.sql");
+    server.run(&database, &format!("source {file}"));
+    let error = open(&section).ping().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed);
+    let text = error.to_string();
+    assert!(text.contains("version 1") && text.contains("run controller-manager --migrate"), "{text}");
+    // As a migration that ended half-way leaves it.
+    server.run(
+        &database,
+        "ALTER TABLE room_users ADD COLUMN read_epoch BIGINT NULL, ADD COLUMN read_offset BIGINT NULL",
+    );
+    let mut tasks = JoinSet::new();
+    for _ in 0..4 {
+        let section = section.clone();
+        tasks.spawn(async move { migrate(&section).await.unwrap() });
+    }
+    assert_eq!(tasks.join_all().await, [Migrated { version: 2, is_new: false }; 4]);
+    let rooms = open(&section);
+    rooms.ping().await.unwrap();
+    let row = rooms.room(&RoomId::new("room").unwrap()).await.unwrap().unwrap();
+    assert_eq!((row.members, row.card.version, row.card.log), (1, 3, LogPolicy::Recent));
+    let fresh = fresh(server).await.url.expose().rsplit('/').next().unwrap().to_owned();
+    for table in ["rooms", "room_users"] {
+        let show = format!("SHOW CREATE TABLE {table}");
+        assert_eq!(server.run(&database, &show), server.run(&fresh, &show));
+    }
 }
 
 #[tokio::test]
@@ -145,8 +188,8 @@ async fn the_configuration_says_which_record() {
         url: SecretUrl::new(format!("sqlite:{}", folder.path().display())),
         ..section(MariaDb::shared(), "")
     };
-    assert_eq!(migrate(&embedded).await.unwrap(), Migrated { version: 1, is_new: true });
-    assert_eq!(migrate(&embedded).await.unwrap(), Migrated { version: 1, is_new: false });
+    assert_eq!(migrate(&embedded).await.unwrap(), Migrated { version: 2, is_new: true });
+    assert_eq!(migrate(&embedded).await.unwrap(), Migrated { version: 2, is_new: false });
     assert!(folder.path().join("roomcast.db").exists());
     for section in [embedded, fresh(MariaDb::shared()).await] {
         let rooms = open_rooms(&section).await.unwrap();
