@@ -109,7 +109,7 @@ fn without_a_position_the_first_message_brings_one_behind_a_gap() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     /// A log of 40 messages reaches the sequencer in any order, with repeats and losses, from lanes and by reading; now
     /// and then reading fails. Members get every message once and in order, or hear of a gap in its place.

@@ -213,7 +213,7 @@ fn limits(items_max: usize) -> Limits {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
     fn nobody_is_released_while_a_push_manager_trusts_that_the_room_is_not_here(

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "models/seats.rs"]
+mod seats;
+#[path = "models/slots.rs"]
+mod slots;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;

@@ -140,6 +140,7 @@ impl Node {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
     #[test]
     fn nothing_is_lost_repeated_reordered_or_sent_after_it_was_given_up(steps in steps()) {
         let (mut outbox, mut node, mut now) = (outbox(), Node::default(), 0);
