@@ -25,6 +25,6 @@ pub use memory::{MemoryPresence, inbox::MemoryInbox, log::MemoryLog};
 pub use mysql::{MysqlMessages, MysqlRooms};
 pub use open::{Migrated, migrate, open_logs, open_presence, open_rooms};
 pub use presence::Presence;
-pub use redis::RedisPresence;
+pub use redis::{RedisLog, RedisPresence};
 pub use rooms::Rooms;
 pub use sqlite::{SqliteMessages, SqliteRooms};

@@ -10,7 +10,7 @@ use crate::{
     memory::{MemoryPresence, log::MemoryLog},
     mysql::{MysqlMessages, MysqlRooms},
     presence::Presence,
-    redis::RedisPresence,
+    redis::{RedisLog, RedisPresence},
     rooms::Rooms,
     sqlite::{SqliteMessages, SqliteRooms},
 };
@@ -60,7 +60,8 @@ pub async fn open_logs(database: &Database, redis: &config::Redis) -> Result<Log
     let recent = redis.target();
     let recent: Arc<dyn Log> =
         match recent.map_err(|context| Error::Failed { backend: "redis", context, source: None })? {
-            RedisTarget::Memory | RedisTarget::Server(_) => Arc::new(MemoryLog::new()),
+            RedisTarget::Memory => Arc::new(MemoryLog::new()),
+            RedisTarget::Server(server) => Arc::new(RedisLog::open(&server, redis)?),
         };
     let (durable, inbox): (Arc<dyn Log>, Arc<dyn Inbox>) = match target(database)? {
         DatabaseTarget::Sqlite { folder } => {

@@ -1,4 +1,4 @@
-//! Redis keeps the rules of presence, as one server, as a cluster and behind a Sentinel, and through its faults.
+//! Redis keeps the rules of presence and of logs, as one server, as a cluster and behind a Sentinel, and through its faults.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,6 +10,8 @@ mod faults;
 mod leftovers;
 #[path = "redis/login.rs"]
 mod login;
+#[path = "redis/logs.rs"]
+mod logs;
 #[path = "redis/masters.rs"]
 mod masters;
 #[path = "redis/support.rs"]

@@ -31,6 +31,15 @@ const UNACKNOWLEDGED: u32 = 4;
 /// A master that was replaced takes calls until it hears so, and forgets them then: the Sentinels know earlier.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
+/// Whether a command may be given again when nobody knows what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeats {
+    /// Done twice is as done once.
+    Safe,
+    /// A cluster's driver gives up what it would have tried again, also what was refused.
+    Never,
+}
+
 /// Where to, as whom, and how long it may take.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -38,18 +47,19 @@ pub(super) struct Dialer {
     /// PEM of the authorities to trust instead of those of this machine.
     authorities: Option<Vec<u8>>,
     timeout: Duration,
+    repeats: Repeats,
 }
 
 impl Dialer {
     /// Reads `redis.ca_file`; connects to nothing.
-    pub(super) fn new(server: &RedisServer, timeout: Duration) -> Result<Self> {
+    pub(super) fn new(server: &RedisServer, timeout: Duration, repeats: Repeats) -> Result<Self> {
         let failed = |context: String, source| Error::Failed { backend: BACKEND, context, source };
         let is_custom = server.tls && !server.ca_file.as_os_str().is_empty();
         let authorities = is_custom.then(|| std::fs::read(&server.ca_file)).transpose().map_err(|error| {
             let context = format!("redis.ca_file: cannot read {}", server.ca_file.display());
             failed(context, Some(error.into()))
         })?;
-        let dialer = Self { server: server.clone(), authorities, timeout };
+        let dialer = Self { server: server.clone(), authorities, timeout, repeats };
         // What is wrong with the settings shows here and not with the first call.
         for (host, port) in &server.addresses {
             dialer.info(host, *port).and_then(|info| dialer.open(info)).map_err(|error| {
@@ -143,7 +153,7 @@ impl Dialer {
             .collect::<RedisResult<_>>()?;
         // A moved slot or a lost connection is tried again at once; the gate bounds the whole.
         let mut cluster: ClusterClientBuilder = ClusterClient::builder(nodes)
-            .retries(3)
+            .retries(if self.repeats == Repeats::Safe { 3 } else { 0 })
             .min_retry_wait(5)
             .max_retry_wait(50)
             .connection_timeout(self.timeout)

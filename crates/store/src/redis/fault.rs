@@ -25,6 +25,23 @@ pub(super) fn is_outage(error: &RedisError) -> bool {
     }
 }
 
+/// The command was refused, or had no connection to go: whatever it was, it was not done.
+pub(super) fn is_undone(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ClusterDown
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::ReadOnly
+                    | ServerErrorKind::TryAgain
+                    | ServerErrorKind::Moved
+                    | ServerErrorKind::Ask,
+            )
+    )
+}
+
 /// For the caller.
 pub(super) fn error(context: &str, error: RedisError) -> Error {
     let hint = if is_login(&error) {

@@ -4,7 +4,10 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use redis::cluster_routing::Slot;
 use roomcast_types::{RoomId, UserId};
 
-use crate::presence::{NodeRef, SLICES};
+use crate::{
+    log::LogKey,
+    presence::{NodeRef, SLICES},
+};
 
 /// What would end a tag or a part of a key.
 const RESERVED: &AsciiSet = &CONTROLS.add(b'%').add(b'{').add(b'}').add(b':');
@@ -36,6 +39,14 @@ pub(super) struct RoomKeys {
     pub buried: String,
 }
 
+/// Keys of one log.
+pub(super) struct LogKeys {
+    /// Stream: `OFFSET-0` -> `m` message id, `t` time, `p` payload.
+    pub log: String,
+    /// Hash: its position, and what of it is kept.
+    pub head: String,
+}
+
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned() }
@@ -54,6 +65,29 @@ impl Keys {
             extra: format!("{tag}:extra"),
             card: format!("{tag}:card"),
             buried: format!("{tag}:buried"),
+        }
+    }
+
+    pub(super) fn log(&self, log: &LogKey) -> LogKeys {
+        let tag = self.log_tag(log);
+        LogKeys { log: format!("{tag}:log"), head: format!("{tag}:log:head") }
+    }
+
+    /// What an idempotency key was used for in a log; expires.
+    pub(super) fn used(&self, log: &LogKey, key: &str) -> String {
+        format!("{}:log:key:{}", self.log_tag(log), encoded(key))
+    }
+
+    /// As [`Self::used`] for a push to no one in particular: each on a slot of its own.
+    pub(super) fn unaddressed(&self, key: &str) -> String {
+        format!("{}{{k:{}}}:key", self.prefix, encoded(key))
+    }
+
+    fn log_tag(&self, log: &LogKey) -> String {
+        match log {
+            LogKey::Room(room) => format!("{}{{r:{}}}", self.prefix, encoded(room.as_str())),
+            LogKey::User(user) => format!("{}{{u:{}}}", self.prefix, encoded(user.as_str())),
+            LogKey::Unaddressed => format!("{}{{k:}}", self.prefix),
         }
     }
 

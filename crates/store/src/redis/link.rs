@@ -1,8 +1,11 @@
 //! The connection of the moment: made when a call needs one, shared by all calls, replaced when it failed.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use futures_util::{
@@ -13,9 +16,13 @@ use redis::{
     Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, ServerErrorKind, aio::MultiplexedConnection,
     cluster_async::ClusterConnection,
 };
+use roomcast_runtime::Backoff;
 use tokio::task::JoinSet;
 
 use super::{dial::Dialer, fault, script::Script};
+
+/// How often a call that a cluster refused is made again.
+const REFUSALS: u32 = 3;
 
 /// Many calls share one: each waits for its own answer only. Answers come in the order of the commands, and one that
 /// nobody waits for any more is dropped when it comes, so a late answer never meets another call.
@@ -84,6 +91,37 @@ impl Wire {
             }
             answer => answer,
         }
+    }
+
+    /// As [`Self::run`], and again, a few times, while a cluster answers that it did nothing: its parts move.
+    pub(super) async fn run_unless_done<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+    ) -> RedisResult<T> {
+        self.unless_done(|| self.run(script, keys, args)).await
+    }
+
+    /// As [`Self::run_unless_done`], for one command.
+    pub(super) async fn query_unless_done<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        self.unless_done(|| self.query(command)).await
+    }
+
+    async fn unless_done<T, F>(&self, call: impl Fn() -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let mut pauses = Backoff::new(Duration::from_millis(5), Duration::from_millis(50));
+        for _ in 0..REFUSALS {
+            match call().await {
+                Err(error) if self.is_cluster() && fault::is_undone(&error) => {
+                    tokio::time::sleep(pauses.next_wait()).await;
+                }
+                answer => return answer,
+            }
+        }
+        call().await
     }
 
     /// Runs one command.

@@ -61,4 +61,8 @@ scripts! {
     RAISE_VERSIONS = "raise_versions.lua";
     MEND_DUE = "mend_due.lua";
     LOAD = "load.lua";
+    LOG_USE = "log_used.lua" "log_use.lua";
+    LOG_APPEND = "log_used.lua" "log_append.lua";
+    LOG_READ = "log_read.lua";
+    LOG_RENEW = "log_renew.lua";
 }

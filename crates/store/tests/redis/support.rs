@@ -6,7 +6,7 @@ use roomcast_runtime::{
     Config,
     config::{self, RedisTarget, SecretUrl},
 };
-use roomcast_store::RedisPresence;
+use roomcast_store::{RedisLog, RedisPresence};
 use roomcast_test_servers::Redis;
 use roomcast_types::{RoomId, StoreTime, UserId};
 
@@ -28,6 +28,20 @@ pub fn open(url: &str, prefix: &str) -> RedisPresence {
 pub fn open_section(section: &config::Redis) -> RedisPresence {
     let RedisTarget::Server(server) = section.target().unwrap() else { panic!("not a server") };
     RedisPresence::open(&server, section).unwrap()
+}
+
+pub fn open_log(url: &str, prefix: &str) -> RedisLog {
+    open_log_section(&section(url, prefix))
+}
+
+/// As [`open_impatient`].
+pub fn open_log_impatient(url: &str) -> RedisLog {
+    open_log_section(&config::Redis { timeout: Duration::from_millis(500), ..section(url, "") })
+}
+
+fn open_log_section(section: &config::Redis) -> RedisLog {
+    let RedisTarget::Server(server) = section.target().unwrap() else { panic!("not a server") };
+    RedisLog::open(&server, section).unwrap()
 }
 
 /// One that gives up soon, for a server that will stand still.
