@@ -15,7 +15,7 @@ fn grpc_code(code: Code) -> Grpc {
         Code::Forbidden => Grpc::PermissionDenied,
         Code::NotFound => Grpc::NotFound,
         Code::AlreadyExists => Grpc::AlreadyExists,
-        Code::RoomFull | Code::TooManyRooms | Code::RateLimited => Grpc::ResourceExhausted,
+        Code::RoomFull | Code::InboxFull | Code::TooManyRooms | Code::RateLimited => Grpc::ResourceExhausted,
         Code::RoomDeleted | Code::NotJoined => Grpc::FailedPrecondition,
         Code::Unavailable => Grpc::Unavailable,
         Code::Internal => Grpc::Internal,

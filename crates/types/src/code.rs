@@ -19,6 +19,8 @@ pub enum Code {
     NotJoined,
     /// All seats are taken.
     RoomFull,
+    /// As many messages wait for the user as may.
+    InboxFull,
     /// The room was deleted by request.
     RoomDeleted,
     /// The session is in as many rooms as allowed.
@@ -35,7 +37,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -43,6 +45,7 @@ impl Code {
         Self::AlreadyExists,
         Self::NotJoined,
         Self::RoomFull,
+        Self::InboxFull,
         Self::RoomDeleted,
         Self::TooManyRooms,
         Self::TooLarge,
@@ -61,6 +64,7 @@ impl Code {
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::NotJoined => "NOT_JOINED",
             Self::RoomFull => "ROOM_FULL",
+            Self::InboxFull => "INBOX_FULL",
             Self::RoomDeleted => "ROOM_DELETED",
             Self::TooManyRooms => "TOO_MANY_ROOMS",
             Self::TooLarge => "TOO_LARGE",
@@ -85,7 +89,7 @@ impl Code {
             Self::AlreadyExists => 409,
             Self::RoomDeleted => 410,
             Self::TooLarge => 413,
-            Self::RateLimited | Self::RoomFull | Self::TooManyRooms => 429,
+            Self::RateLimited | Self::RoomFull | Self::InboxFull | Self::TooManyRooms => 429,
             Self::Internal => 500,
             Self::Unavailable => 503,
         }
