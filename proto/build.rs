@@ -66,7 +66,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for message in JSON_REPLIES {
         config.type_attribute(format!("pubsub.{message}"), "#[derive(serde::Serialize, serde::Deserialize)]");
     }
-    for (field, module) in [("RoomCard.state", "room_state"), ("RoomCard.membership", "membership")] {
+    for (field, module) in [
+        ("RoomCard.state", "room_state"),
+        ("RoomCard.membership", "membership"),
+        ("RoomCard.log", "room_log"),
+        ("RoomCard.on_log_failure", "on_log_failure"),
+    ] {
         config.field_attribute(
             format!("pubsub.{field}"),
             format!("#[serde(with = \"crate::words::{module}\")]"),

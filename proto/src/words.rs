@@ -24,3 +24,5 @@ macro_rules! words {
 
 words!(room_state, crate::pubsub::room_card::State);
 words!(membership, crate::pubsub::room_card::Membership);
+words!(room_log, crate::pubsub::room_card::Log);
+words!(on_log_failure, crate::pubsub::room_card::OnLogFailure);
