@@ -35,6 +35,15 @@ struct Known {
     until: Instant,
 }
 
+/// What a controller said of a room.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// Its card; version 0 where the controller did not say.
+    pub card: CardMark,
+    /// Its members who are away.
+    pub absent: Absent,
+}
+
 /// The cards. That a room is unknown is never remembered: it may be created at any moment.
 #[derive(Debug)]
 pub struct Cards {
@@ -98,7 +107,7 @@ impl Cards {
 
     /// Asks a controller whether a room exists, and which of its members are away. NOT_FOUND, ROOM_DELETED as it says;
     /// UNAVAILABLE when none answers.
-    pub async fn ask(&self, room_id: &RoomId) -> Result<Absent, Fault> {
+    pub async fn ask(&self, room_id: &RoomId) -> Result<Answer, Fault> {
         let request =
             GetRoomInfoRequest { room_id: room_id.to_string(), card_only: true, ..Default::default() };
         let answer = self
@@ -126,11 +135,12 @@ impl Cards {
             }
             card => {
                 metrics.lookup(Lookup::Found);
-                let is_durable = card.as_ref().is_some_and(|card| card.membership == Membership::Durable);
+                let mark = card.as_ref().map(CardMark::from).unwrap_or_default();
                 if let Some(card) = card {
                     self.learn(&card);
                 }
-                Ok(if is_durable { absent(&info) } else { Absent::None })
+                let is_durable = mark.membership == Membership::Durable;
+                Ok(Answer { card: mark, absent: if is_durable { absent(&info) } else { Absent::None } })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The JSON API on the gRPC port: pushes, and what the controllers know, for whoever speaks plain HTTP.
 
 mod body;
+mod history;
 mod push;
 mod read;
 mod reply;
@@ -55,6 +56,8 @@ pub fn add(grpc: Router, api: Api) -> Router {
         .route("/v1/push/{message_id}", get(read::receipt))
         .route("/v1/rooms", get(read::rooms))
         .route("/v1/rooms/{room_id}", get(read::room))
+        .route("/v1/rooms/{room_id}/messages", get(history::of_room))
+        .route("/v1/users/{user_id}/messages", get(history::of_user))
         .route("/v1/users", get(read::sessions))
         .route("/v1/users/{user_id}", get(read::user))
         .route("/v1/nodes", get(read::nodes))

@@ -21,9 +21,9 @@ use std::{
     time::Duration,
 };
 
-use roomcast_proto::pubsub::DownItem;
+use roomcast_proto::pubsub::{DownItem, PositionConflict};
 use roomcast_types::{Incarnation, MessageId, NodeId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use downstream::Downstream;
 pub use link::{Link, Target};
@@ -126,6 +126,8 @@ pub struct Context {
     pub ledger: Arc<Ledger>,
     /// Grows with each change of any lane's phase.
     pub progress: watch::Sender<u64>,
+    /// Receiver: the archive. Positions that nodes know and the store of a log does not.
+    pub conflicts: mpsc::Sender<PositionConflict>,
 }
 
 /// A message on its way to one node.

@@ -66,6 +66,10 @@ pub struct Account {
     /// Targets as first told.
     targets: u64,
     held: LedgerCounts,
+    /// Another push-manager, or an earlier push of ours, brought the message first: its counts stand there.
+    is_repeat: bool,
+    /// Targets that the share counts as lost for this.
+    counted_lost: u64,
     is_lost: bool,
     is_overdue: bool,
 }
@@ -125,14 +129,26 @@ impl Book {
     /// A message is on its way.
     pub fn open(&self, message_id: MessageId, announced: u64) -> Account {
         let held = LedgerCounts::default();
-        Account { message_id, announced, life: 0, targets: 0, held, is_lost: false, is_overdue: false }
+        Account {
+            message_id,
+            announced,
+            life: 0,
+            targets: 0,
+            held,
+            is_repeat: false,
+            counted_lost: 0,
+            is_lost: false,
+            is_overdue: false,
+        }
     }
 
     /// The node told what became of it.
     pub fn told(&self, account: &mut Account, outcome: &Outcome) {
+        account.is_repeat = false;
         if account.held.messages == 0 {
-            if account.is_lost {
-                self.change(account, |share| share.lost = share.lost.saturating_sub(account.announced));
+            let lost = std::mem::take(&mut account.counted_lost);
+            if lost > 0 {
+                self.change(account, |share| share.lost = share.lost.saturating_sub(lost));
             }
             let untold = std::mem::take(&mut account.held);
             self.put(account, &untold, &LedgerCounts::default());
@@ -141,10 +157,19 @@ impl Book {
         self.hold(account, outcome.into());
     }
 
+    /// The node had walked the message before: nothing is missed, and nothing counted here, unless it told us of that walk.
+    pub fn repeated(&self, account: &mut Account) {
+        if account.held.messages == 0 {
+            account.is_repeat = true;
+            self.hold(account, LedgerCounts { unaccounted: 0, ..account.held });
+        }
+    }
+
     /// The node is dead, or the message was given up: nothing more is missed.
     pub fn lost(&self, account: &mut Account) {
         if !std::mem::replace(&mut account.is_lost, true) {
-            if account.held.messages == 0 {
+            if account.held.messages == 0 && !account.is_repeat {
+                account.counted_lost = account.announced;
                 self.change(account, |share| share.lost += account.announced);
             }
             self.hold(account, LedgerCounts { unaccounted: 0, ..account.held });
@@ -189,8 +214,13 @@ impl Book {
 }
 
 impl Account {
+    /// So many targets were announced after all: the first push follows a repeat of it.
+    pub fn expect(&mut self, announced: u64) {
+        self.announced = announced;
+    }
+
     fn unaccounted(&self, counts: &LedgerCounts) -> u64 {
-        let is_missed = self.is_overdue && !self.is_lost;
+        let is_missed = self.is_overdue && !self.is_lost && !self.is_repeat;
         if counts.messages == 0 {
             // A node that took a message owes a word, also where it was not known to hold a target.
             return if is_missed { self.announced.max(1) } else { 0 };

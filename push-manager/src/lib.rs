@@ -10,14 +10,17 @@
 //! | `cards`, `controllers` | which rooms exist, and who to ask |
 //! | `explain` | why a message did or did not arrive |
 //! | `peers` | the other push-managers |
+//! | `archive` | logs and inboxes |
 //! | `clock` | monotonic time, and whether this process stood still |
 
+mod archive;
 mod audit;
 mod cards;
 mod clock;
 mod controllers;
 mod error;
 mod explain;
+pub mod failpoint;
 mod fleet;
 mod json;
 mod lane;

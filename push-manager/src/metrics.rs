@@ -1,10 +1,14 @@
 //! Everything this service counts; handles are taken once.
 
+mod archive;
+
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
 use roomcast_types::Code;
+
+pub use archive::{AppendResult, ArchiveMetrics};
 
 use crate::lane::Phase;
 
@@ -33,7 +37,7 @@ impl Kind {
 }
 
 /// The words of receipts: final outcomes, and what has none yet.
-pub const OUTCOMES: [&str; 10] = [
+pub const OUTCOMES: [&str; 11] = [
     "WRITTEN",
     "ACKED",
     "EXPIRED",
@@ -43,6 +47,7 @@ pub const OUTCOMES: [&str; 10] = [
     "CLOSED",
     "NODE_LOST",
     "OFFLINE",
+    "QUEUED_OFFLINE",
     "PENDING",
 ];
 
@@ -106,6 +111,7 @@ pub struct Metrics {
     lookups: [Counter; 3],
     pub queue: QueueMetrics,
     pub receipts: ReceiptMetrics,
+    pub archive: ArchiveMetrics,
     pub controllers_passed_over: Gauge,
     pub give_ups: Counter,
     pub outcomes_late: Counter,
@@ -136,6 +142,7 @@ impl Metrics {
                 resends: counter!("pubsub_push_lane_resends_total"),
             },
             receipts: ReceiptMetrics::new(),
+            archive: ArchiveMetrics::new(),
             controllers_passed_over: gauge!("pubsub_push_controllers_passed_over"),
             outcomes_late: counter!("pubsub_outcomes_late_total"),
             give_ups: counter!("pubsub_push_lane_give_ups_total"),

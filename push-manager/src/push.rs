@@ -1,12 +1,17 @@
 //! One push from request to receipt: who is addressed, what goes on which lane, and what came of it.
 
 mod absent;
+mod history;
 mod kept;
+mod log;
+mod message;
+mod order;
 mod plan;
 mod receipt;
 mod receipts;
 mod record;
 mod request;
+mod send;
 mod watch;
 
 use std::{
@@ -18,16 +23,17 @@ use std::{
 };
 
 use opentelemetry::trace::SpanKind;
-use roomcast_proto::pubsub::{
-    self, AllTarget, Deliver, DownItem, PushReply, UserTargets, content, deliver, down_item,
-};
+use roomcast_proto::pubsub::{self, DownItem, PushReply, down_item};
 use roomcast_runtime::Span;
-use roomcast_types::{Fault, Incarnation, Membership, MessageId, RoomCard, RoomId, unix_millis};
+use roomcast_types::{CardMark, Fault, Incarnation, Membership, MessageId, RoomCard, RoomId, unix_millis};
 use tokio::time::Instant;
 
 pub use absent::{Absences, absences};
 pub use kept::Traces;
-pub use plan::{Absent, Leg, Plan};
+pub use log::Kept;
+#[cfg(test)]
+pub use plan::Leg;
+pub use plan::{Absent, Plan};
 pub use receipt::compose;
 pub use receipts::Receipts;
 pub use record::{Heard, Loss, Record, RecordLeg, Taken, Ticket};
@@ -35,17 +41,22 @@ pub use request::{Level, Push, Target};
 pub use watch::Watches;
 
 use crate::{
+    archive::Archive,
     cards::{Cards, Standing},
+    failpoint::Failpoints,
     fleet::Fleet,
-    lane::{Context, Parcel, Refusal},
-    push::kept::Ended,
+    lane::{Context, Parcel},
+    push::{
+        kept::Ended,
+        message::{MESSAGE_BYTES, Message},
+        order::Order,
+        send::Heard as HeardBy,
+    },
     routes::RoomShare,
 };
 
 /// The reply leaves this long before the caller's own deadline.
 const BEFORE_DEADLINE: Duration = Duration::from_millis(50);
-/// What a message costs in a queue beside its content and ids.
-const MESSAGE_BYTES: usize = 128;
 
 /// What came with a call beside its message.
 #[derive(Debug, Default)]
@@ -56,6 +67,19 @@ pub struct Call {
     pub deadline: Option<Instant>,
 }
 
+/// What a pusher works with.
+pub struct Parts {
+    pub context: Arc<Context>,
+    pub fleet: Arc<Fleet>,
+    pub cards: Arc<Cards>,
+    pub traces: Traces,
+    pub receipts: Arc<Receipts>,
+    pub absences: Absences,
+    pub archive: Arc<Archive>,
+    /// How long a push waits that does not say.
+    pub wait: Duration,
+}
+
 /// Takes pushes.
 pub struct Pusher {
     context: Arc<Context>,
@@ -64,6 +88,9 @@ pub struct Pusher {
     traces: Traces,
     receipts: Arc<Receipts>,
     absences: Absences,
+    archive: Arc<Archive>,
+    order: Order,
+    failpoints: Failpoints,
     wait: Duration,
     /// Starts at random, so that ids of two lives do not meet.
     counter: AtomicU64,
@@ -71,33 +98,29 @@ pub struct Pusher {
     under_way: AtomicUsize,
 }
 
-/// What to send, before it is fitted to each lane.
-struct Message {
-    message_id: MessageId,
-    timestamp_ms: i64,
-    push: Push,
-    /// When its time to live ends.
-    expires_us: Option<u64>,
+/// What is known of a target before the push.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// Of the room.
+    card: CardMark,
+    /// Where a controller was asked anyway.
+    absent: Option<Absent>,
 }
 
 impl Pusher {
     /// Refuses pushes until [`Pusher::open`].
-    pub fn new(
-        context: Arc<Context>,
-        fleet: Arc<Fleet>,
-        cards: Arc<Cards>,
-        traces: Traces,
-        receipts: Arc<Receipts>,
-        absences: Absences,
-        wait: Duration,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { context, fleet, cards, traces, receipts, absences, archive, wait } = parts;
         Self {
+            order: Order::new(context.metrics.archive.disordered.clone()),
             context,
             fleet,
             cards,
             traces,
             receipts,
             absences,
+            archive,
+            failpoints: Failpoints::default(),
             wait,
             counter: AtomicU64::new(rand::random()),
             is_open: AtomicBool::new(false),
@@ -158,134 +181,126 @@ impl Pusher {
             return Err(Fault::unavailable(message, Duration::from_millis(500)));
         }
         let accepted = Instant::now();
-        let options = &push.options;
-        let mut wait_until = accepted + options.wait.unwrap_or(self.wait);
+        let level = push.options.level;
+        let mut wait_until = accepted + push.options.wait.unwrap_or(self.wait);
         if let Some(deadline) = deadline {
             wait_until = wait_until.min(deadline.checked_sub(BEFORE_DEADLINE).unwrap_or(deadline));
         }
-        let expires_us = options.ttl.map(|ttl| self.context.clock.at(accepted + ttl));
+        let known = self.look_up(&push.target).await?;
+        let mut message = self.message(push, accepted);
+        let (kept, turn) = self.keep(&mut message, known.card).await?;
+        self.failpoints.kept().await;
+        // After what was kept, and with nothing to wait for before the message is on the lanes.
         self.fleet.vouch().await;
-        let plan = self.plan(&push.target).await?;
-        // One moment for both: the ledger's minute is read from either.
-        let timestamp_ms = unix_millis();
-        let id = MessageId::new(
-            timestamp_ms.unsigned_abs(),
-            self.context.incarnation,
-            self.counter.fetch_add(1, Ordering::Relaxed),
-        );
-        let level = options.level;
-        let is_stale = self.fleet.is_stale();
-        let record = Record::new(id, push.target.clone(), options.wants_ack, &plan, is_stale);
-        let message = Message { message_id: id, timestamp_ms, push, expires_us };
-        describe(span, &message, &plan);
-        self.context.ledger.accepted(timestamp_ms);
-        self.receipts.add(record.clone());
+        let plan = self.plan(&message.push.target, &known);
+        message.describe(span, &plan);
+        let (record, is_the_first) = self.record(&message, &plan, kept.clone());
         *accepted_as = Some(record.clone());
-        let spans = self.send(&message, &plan, &record, span);
-        if let (Absent::Asked, Target::Room(room_id)) = (plan.absent, &message.push.target) {
+        let heard = if is_the_first { HeardBy::ByTheFirst(&record) } else { HeardBy::By(&record) };
+        let spans = self.send(&message, &plan, &heard, span);
+        drop(turn);
+        if !is_the_first && let (Absent::Asked, Target::Room(room_id)) = (plan.absent, &message.push.target) {
             self.absences.ask(room_id, plan.announced(), &record);
         }
         record.wait(level, wait_until).await;
         drop(spans);
+        Ok(self.reply(&record, &kept, level))
+    }
+
+    fn message(&self, push: Push, accepted: Instant) -> Message {
+        let timestamp_ms = unix_millis();
+        // One moment for both: the ledger's minute is read from either.
+        let message_id = MessageId::new(
+            timestamp_ms.unsigned_abs(),
+            self.context.incarnation,
+            self.counter.fetch_add(1, Ordering::Relaxed),
+        );
+        let expires_us = push.options.ttl.map(|ttl| self.context.clock.at(accepted + ttl));
+        Message { message_id, timestamp_ms, push, expires_us, position: None, is_stored: false }
+    }
+
+    /// The record that hears what becomes of the message; whether it is that of the first push under its key.
+    ///
+    /// A repeat that this instance took first has the record of the first. Of one that another took, or that is forgotten
+    /// or still on its way here, the answer is told from a record that is kept nowhere: the push was accepted once.
+    fn record(&self, message: &Message, plan: &Plan, kept: Kept) -> (Arc<Record>, bool) {
+        let is_duplicate = kept.is_duplicate;
+        if is_duplicate && let Ok(first) = self.receipts.find(message.message_id) {
+            return (first, true);
+        }
+        let (target, wants_ack) = (message.push.target.clone(), message.push.options.wants_ack);
+        let is_stale = self.fleet.is_stale();
+        let record = Record::new(message.message_id, target, wants_ack, plan, is_stale, kept);
+        if !is_duplicate {
+            self.context.ledger.accepted(message.timestamp_ms);
+            self.receipts.add(record.clone());
+        }
+        (record, false)
+    }
+
+    fn reply(&self, record: &Record, kept: &Kept, level: Level) -> PushReply {
         let state = record.state();
-        let receipt = receipt::compose(&record, &state, level);
+        let receipt = receipt::compose(record, &state, level);
         for (outcome, count) in &receipt.outcomes {
             self.context.metrics.targets(outcome, *count);
         }
         self.context.metrics.targets("PENDING", receipt.pending);
-        Ok(PushReply {
-            message_id: message.message_id.to_string(),
-            logged: false,
-            degraded: receipt::degraded(&record, &state, level),
+        PushReply {
+            message_id: record.message_id.to_string(),
+            logged: kept.position.is_some(),
+            degraded: receipt::degraded(record, &state, level),
             receipt: Some(receipt),
-            ..PushReply::default()
+            epoch: kept.position.map(|position| position.epoch.to_string()).unwrap_or_default(),
+            offset: kept.position.map_or(0, |position| position.offset),
+            duplicate: kept.is_duplicate,
+        }
+    }
+
+    /// What has to be known of a target before anything is kept. A route proves that a room exists; without one its card
+    /// must be known, or a controller asked.
+    async fn look_up(&self, target: &Target) -> Result<Known, Fault> {
+        let Target::Room(room_id) = target else { return Ok(Known::default()) };
+        let (has_route, card) = self.route_card(room_id);
+        match self.cards.standing(room_id) {
+            Standing::Deleted { version } if card.version <= version => Err(Cards::deleted(room_id)),
+            Standing::Active(known) => Ok(Known { card: card.or_younger(known), absent: None }),
+            // A node that knows no card knows no policy.
+            Standing::Unknown if !has_route || card.version == 0 => match self.cards.ask(room_id).await {
+                Ok(answer) => Ok(Known { card: card.or_younger(answer.card), absent: Some(answer.absent) }),
+                // Whoever joined meanwhile belongs to this push, and its room exists.
+                Err(fault) => match self.route_card(room_id) {
+                    (true, card) => Ok(Known { card, absent: None }),
+                    (false, _) => Err(fault),
+                },
+            },
+            Standing::Deleted { .. } | Standing::Unknown => Ok(Known { card, absent: None }),
+        }
+    }
+
+    /// Whether some node holds the room, and the youngest card that one knows.
+    fn route_card(&self, room_id: &RoomId) -> (bool, CardMark) {
+        self.context.routes.rooms.read(room_id.as_str(), |shares: &[RoomShare]| {
+            let cards = shares.iter().map(|share| share.card);
+            (!shares.is_empty(), cards.fold(CardMark::default(), CardMark::or_younger))
         })
     }
 
-    async fn plan(&self, target: &Target) -> Result<Plan, Fault> {
-        match target {
-            Target::Room(room_id) => self.plan_room(room_id).await,
-            Target::Users(users) => Ok(Plan::users(self.fleet.lanes(), &self.context, users)),
-            Target::All => Ok(Plan::all(self.fleet.lanes(), &self.context)),
-        }
-    }
-
-    /// A route proves that the room exists; without one its card must be known, or a controller asked.
-    async fn plan_room(&self, room_id: &RoomId) -> Result<Plan, Fault> {
-        let standing = self.cards.standing(room_id);
-        let mut plan = Plan::room(self.fleet.lanes(), &self.context, room_id);
-        let card = match standing {
-            Standing::Deleted { version } if plan.card.version <= version => {
-                return Err(Cards::deleted(room_id));
-            }
-            Standing::Unknown if !plan.has_route => {
-                let answer = self.cards.ask(room_id).await;
-                // Whoever joined meanwhile belongs to this push, and its room exists.
-                plan = Plan::room(self.fleet.lanes(), &self.context, room_id);
-                if !plan.has_route {
-                    plan.absent = answer?;
-                    return Ok(plan);
-                }
-                plan.card
-            }
-            Standing::Active(card) => plan.card.or_younger(card),
-            Standing::Deleted { .. } | Standing::Unknown => plan.card,
+    fn plan(&self, target: &Target, known: &Known) -> Plan {
+        let lanes = self.fleet.lanes();
+        let room_id = match target {
+            Target::Room(room_id) => room_id,
+            Target::Users(users) => return Plan::users(lanes, &self.context, users),
+            Target::All => return Plan::all(lanes, &self.context),
         };
-        if card.membership == Membership::Durable {
-            plan.absent = Absent::Asked;
-        }
-        Ok(plan)
-    }
-
-    /// Puts the message on the lanes of the plan. Returns the spans of the lanes, which last as long as the push.
-    fn send(&self, message: &Message, plan: &Plan, record: &Arc<Record>, span: &Span) -> Vec<Span> {
-        let traceparent = span.traceparent();
-        let mut spans = Vec::new();
-        let mut shared: Option<Arc<DownItem>> = None;
-        let mut unreachable = 0;
-        for (slot, leg) in plan.legs.iter().enumerate() {
-            let lane = &plan.lanes[leg.lane];
-            let item = match (&shared, leg.users.is_empty() && !span.is_recording()) {
-                (Some(item), true) => item.clone(),
-                (_, is_same_for_all) => {
-                    let mut traceparent = traceparent.clone();
-                    if span.is_recording() {
-                        let mut own = self.traces.tracing.start("lane", SpanKind::Producer, &traceparent);
-                        own.set("node_id", lane.node_id().to_string());
-                        traceparent = own.traceparent();
-                        spans.push(own);
-                    }
-                    let item = Arc::new(message.item(leg, traceparent));
-                    if is_same_for_all {
-                        shared = Some(item.clone());
-                    }
-                    item
-                }
+        let mut plan = Plan::room(lanes, &self.context, room_id);
+        if known.card.or_younger(plan.card).membership == Membership::Durable {
+            plan.absent = match known.absent {
+                // Nobody came in between whom it counts as away.
+                Some(absent) if !plan.has_route => absent,
+                _ => Absent::Asked,
             };
-            if !leg.is_trusted {
-                self.context.metrics.blind_sends.increment(1);
-            }
-            let parcel = Parcel {
-                item,
-                ticket: Some((message.message_id, record.ticket(slot))),
-                was_trusted: leg.is_trusted,
-                expires_us: message.expires_us,
-            };
-            if let Err(refusal) = lane.send(parcel, message.bytes(leg)) {
-                self.context.ledger.refused(lane.node_id(), message.timestamp_ms, leg.announced);
-                record.ticket(slot).lost(match refusal {
-                    Refusal::Full => {
-                        self.context.metrics.refusals.increment(1);
-                        Loss::QueueFull
-                    }
-                    Refusal::Dead => Loss::Dead,
-                });
-                // A blind node that did not even get the message may hold a target: the receipt has to name it.
-                unreachable += u32::from(refusal == Refusal::Dead || !leg.is_trusted);
-            }
         }
-        record.add_unreachable(unreachable);
-        spans
+        plan
     }
 
     /// A controller says that a room changed: remembers the card and passes it on to the nodes that may hold members.
@@ -313,61 +328,15 @@ impl Pusher {
         self.context.routes.rooms.read(room_id, sessions)
     }
 
+    /// What breaks on purpose, in tests.
+    #[cfg(feature = "failpoints")]
+    pub fn failpoints(&self) -> &Failpoints {
+        &self.failpoints
+    }
+
     /// This life of ours.
     pub fn incarnation(&self) -> Incarnation {
         self.context.incarnation
-    }
-}
-
-impl Message {
-    fn item(&self, leg: &Leg, traceparent: String) -> DownItem {
-        let target = match &self.push.target {
-            Target::Room(room_id) => deliver::Target::RoomId(room_id.to_string()),
-            Target::All => deliver::Target::All(AllTarget {}),
-            Target::Users(users) => {
-                let user_ids = leg.users.iter().map(|user| users[user.position].to_string()).collect();
-                deliver::Target::Users(UserTargets { user_ids })
-            }
-        };
-        DownItem {
-            item: Some(down_item::Item::Deliver(Deliver {
-                message_id: self.message_id.to_string(),
-                target: Some(target),
-                content: Some(self.push.content.clone()),
-                timestamp_ms: self.timestamp_ms,
-                exclude_user_ids: self.push.options.exclude_user_ids.clone(),
-                traceparent,
-                class: content::Class::from(self.push.options.class).into(),
-                // Filled in when it leaves: what is left then.
-                ttl_ms: self.expires_us.map(|_| 0),
-                key: self.push.options.key.clone(),
-                ack: self.push.options.wants_ack,
-                ..Deliver::default()
-            })),
-        }
-    }
-
-    fn bytes(&self, leg: &Leg) -> usize {
-        let users = match &self.push.target {
-            Target::Users(users) => leg.users.iter().map(|user| users[user.position].as_str().len()).sum(),
-            Target::Room(room_id) => room_id.as_str().len(),
-            Target::All => 0,
-        };
-        let excluded: usize = self.push.options.exclude_user_ids.iter().map(String::len).sum();
-        MESSAGE_BYTES + self.push.content.data.len() + self.push.options.key.len() + users + excluded
-    }
-}
-
-fn describe(span: &mut Span, message: &Message, plan: &Plan) {
-    if !span.is_recording() {
-        return;
-    }
-    span.set("message_id", message.message_id.to_string());
-    span.set("nodes.addressed", i64::from(plan.addressed));
-    match &message.push.target {
-        Target::Room(room_id) => span.set("room_id", room_id.to_string()),
-        Target::Users(users) => span.set("users", users.len() as i64),
-        Target::All => {}
     }
 }
 

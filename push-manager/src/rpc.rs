@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use roomcast_proto::{
     pubsub::{
-        AuditReply, AuditRequest, BroadcastRequest, ExplainRoomRequest, ExplainUserRequest, Explanation,
-        PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest, RoomChangedReply,
+        AckInboxReply, AckInboxRequest, AuditReply, AuditRequest, BroadcastRequest, ExplainRoomRequest,
+        ExplainUserRequest, Explanation, GetHistoryReply, GetHistoryRequest, PushReply, PushToRoomRequest,
+        PushToUserRequest, PushToUsersRequest, ReadLogReply, ReadLogRequest, RoomChangedReply,
         RoomChangedRequest, TraceMessageRequest, WatchPushReply, WatchPushRequest,
         push_manager_service_server::PushManagerService,
     },
@@ -129,6 +130,24 @@ impl PushManagerService for Rpc {
             false => self.explainer.trace(&message_id).await,
         };
         explanation.map(Response::new).map_err(|fault| status(&fault))
+    }
+
+    async fn get_history(
+        &self,
+        request: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryReply>, Status> {
+        let page = self.pusher.history(request.into_inner()).await;
+        page.map(Response::new).map_err(|fault| status(&fault))
+    }
+
+    async fn read_log(&self, request: Request<ReadLogRequest>) -> Result<Response<ReadLogReply>, Status> {
+        let reply = self.pusher.read_log(request.into_inner()).await;
+        reply.map(Response::new).map_err(|fault| status(&fault))
+    }
+
+    async fn ack_inbox(&self, request: Request<AckInboxRequest>) -> Result<Response<AckInboxReply>, Status> {
+        let reply = self.pusher.ack_inbox(request.into_inner()).await;
+        reply.map(Response::new).map_err(|fault| status(&fault))
     }
 
     async fn room_changed(

@@ -3,18 +3,22 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use roomcast_proto::pubsub::push_manager_service_server::{PushManagerServiceServer, SERVICE_NAME};
+use roomcast_proto::pubsub::{
+    PositionConflict,
+    push_manager_service_server::{PushManagerServiceServer, SERVICE_NAME},
+};
 use roomcast_registry::{Member, Registration, Registry, Role, Roster, State};
 use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
 use roomcast_store::Logs;
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use crate::{
+    archive::Archive,
     audit::Auditor,
     cards::Cards,
     clock::Clock,
@@ -27,7 +31,7 @@ use crate::{
     ledger::Ledger,
     metrics::Metrics,
     peers::Peers,
-    push::{Pusher, Receipts, Traces, Watches, absences},
+    push::{Parts, Pusher, Receipts, Traces, Watches, absences},
     routes::Routes,
     rpc::Rpc,
 };
@@ -38,6 +42,8 @@ const MEET: Duration = Duration::from_secs(10);
 const LINK: Duration = Duration::from_secs(2);
 /// How long an end waits for acknowledgements of what was accepted.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Conflicts of positions that wait to be settled; a further one is told again by the next message.
+const CONFLICTS_WAITING_MAX: usize = 1_024;
 /// What a gRPC request may hold beside its content: 2,000 ids of 128 bytes with their framing, and room to spare.
 const ENVELOPE_BYTES: usize = 1 << 20;
 
@@ -104,12 +110,15 @@ impl Starting {
         Ok(registry)
     }
 
-    async fn start(self, registry: Arc<dyn Registry>, _logs: Logs) -> Result<Running, Error> {
+    async fn start(self, registry: Arc<dyn Registry>, logs: Logs) -> Result<Running, Error> {
         let Self { config, id, front } = self;
         let own = &config.push_manager;
         let incarnation = Incarnation::random();
         let grpc_address = format!("{}:{}", config.network.advertised(), front.grpc_address().port());
-        let context = Arc::new(context(&config, incarnation, grpc_address.clone(), &front.telemetry));
+        let (conflicts, conflicting) = mpsc::channel(CONFLICTS_WAITING_MAX);
+        let context =
+            Arc::new(context(&config, incarnation, grpc_address.clone(), conflicts, &front.telemetry));
+        let archive = Arc::new(Archive::new(logs, &config, context.metrics.archive.clone()));
         let (fleet, keeper) = fleet(context.clone(), Roster::start(registry.clone(), Role::ConnectNode));
         let fleet = Arc::new(fleet);
         let controllers = Roster::start(registry.clone(), Role::ControllerManager);
@@ -133,18 +142,27 @@ impl Starting {
         let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers));
         let watches = Arc::new(Watches::new(receipts.clone(), peers));
         let sweeping = receipts.clone();
-        let pusher = Pusher::new(context.clone(), fleet.clone(), cards, traces, receipts, absences, own.wait);
-        let pusher = Arc::new(pusher);
+        let pusher = Arc::new(Pusher::new(Parts {
+            context: context.clone(),
+            fleet: fleet.clone(),
+            cards,
+            traces,
+            receipts,
+            absences,
+            archive: archive.clone(),
+            wait: own.wait,
+        }));
         front.serve(router(&config, &pusher, watches, auditor, explainer, &controllers));
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
         tasks.spawn(asker.run());
+        let keeping = archive.clone();
+        tasks.spawn(async move { keeping.keep(conflicting).await });
         tasks.spawn(async move { sweeping.sweep().await });
         tasks.spawn(async move {
             context.clock.watch().await;
             "the watch over the clock ended".to_owned()
         });
-
         let registration = Registration {
             role: Role::PushManager,
             id,
@@ -153,19 +171,9 @@ impl Starting {
             incarnation,
             state: State::Starting,
         };
-        let join = || Member::join(registry.clone(), registration.clone(), config.etcd.lease_ttl);
-        let member = front
-            .readiness
-            .wait_for(config.etcd.shown(), roomcast_registry::Error::is_retryable, join)
-            .await?;
-        // Write, then read: a node that registers after this list finds us in its own.
-        if !fleet.meet(MEET).await {
-            return Err(Error::Unlisted);
-        }
-        fleet.linked(LINK).await;
+        let member = join(&config, &front, &registry, &registration, &fleet).await?;
         pusher.open();
-        let watched = fleet.clone();
-        front.readiness.set_degraded(move || if watched.is_stale() { vec!["etcd"] } else { Vec::new() });
+        show_degraded(&front, archive, fleet.clone());
         front.set_phase(Phase::Ready).await;
         member.set_state(State::Ready);
         let (grpc, metrics) = (front.grpc_address(), front.metrics_address());
@@ -174,10 +182,39 @@ impl Starting {
     }
 }
 
+/// Registers, then meets the nodes.
+async fn join(
+    config: &Config,
+    front: &Front,
+    registry: &Arc<dyn Registry>,
+    registration: &Registration,
+    fleet: &Fleet,
+) -> Result<Member, Error> {
+    let join = || Member::join(registry.clone(), registration.clone(), config.etcd.lease_ttl);
+    let member =
+        front.readiness.wait_for(config.etcd.shown(), roomcast_registry::Error::is_retryable, join).await?;
+    // Write, then read: a node that registers after this list finds us in its own.
+    if !fleet.meet(MEET).await {
+        return Err(Error::Unlisted);
+    }
+    fleet.linked(LINK).await;
+    Ok(member)
+}
+
+/// The sections of the configuration whose servers do not answer.
+fn show_degraded(front: &Front, archive: Arc<Archive>, fleet: Arc<Fleet>) {
+    front.readiness.set_degraded(move || {
+        let mut away = archive.degraded();
+        away.extend(fleet.is_stale().then_some("etcd"));
+        away
+    });
+}
+
 fn context(
     config: &Config,
     incarnation: Incarnation,
     grpc_address: String,
+    conflicts: mpsc::Sender<PositionConflict>,
     telemetry: &Telemetry,
 ) -> Context {
     let own = &config.push_manager;
@@ -195,6 +232,7 @@ fn context(
         ledger: Ledger::new(metrics.unaccounted.clone(), own.receipt_ttl),
         metrics,
         progress: watch::Sender::new(0),
+        conflicts,
     }
 }
 
@@ -243,6 +281,12 @@ impl Running {
     /// Which life this is; the middle of every message id names its low half.
     pub fn incarnation(&self) -> Incarnation {
         self.pusher.incarnation()
+    }
+
+    /// What breaks on purpose, in tests.
+    #[cfg(feature = "failpoints")]
+    pub fn failpoints(&self) -> &crate::failpoint::Failpoints {
+        self.pusher.failpoints()
     }
 
     /// Sessions in a room, as the nodes last announced them.

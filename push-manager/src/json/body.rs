@@ -8,7 +8,10 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use roomcast_proto::pubsub::{Content, PushOptions, content, push_options::Wait};
+use roomcast_proto::pubsub::{
+    Content, PushOptions, content,
+    push_options::{Offline, Wait},
+};
 use roomcast_types::{Code, Fault};
 use serde::{
     Deserialize, Deserializer,
@@ -82,6 +85,10 @@ pub struct OptionsBody {
     #[serde(default)]
     key: String,
     ttl_ms: Option<u32>,
+    #[serde(default)]
+    idempotency_key: String,
+    log: Option<bool>,
+    offline: Option<String>,
 }
 
 impl ContentBody {
@@ -120,6 +127,7 @@ impl TryFrom<Object<OptionsBody>> for PushOptions {
             word("options.wait", options.wait, Wait::from_str_name, "ACCEPTED, WRITTEN, SETTLED or ACKED")?;
         let classes = "ORDERED, EXPIRING, LATEST or CRITICAL";
         let class = word("options.class", options.class, content::Class::from_str_name, classes)?;
+        let offline = word("options.offline", options.offline, Offline::from_str_name, "DROP or STORE")?;
         Ok(Self {
             exclude_user_ids: options.exclude_user_ids,
             wait: wait.unwrap_or_default().into(),
@@ -128,7 +136,9 @@ impl TryFrom<Object<OptionsBody>> for PushOptions {
             class: class.unwrap_or_default().into(),
             key: options.key,
             ttl_ms: options.ttl_ms,
-            ..Self::default()
+            idempotency_key: options.idempotency_key,
+            log: options.log,
+            offline: offline.unwrap_or_default().into(),
         })
     }
 }
@@ -205,7 +215,12 @@ mod tests {
             ("{}", "missing field `content`"),
             (r#"{"content":{"data":"x"},"to":1}"#, "unknown field `to`"),
             (r#"{"content":{"data":"x","body":1}}"#, "content.body: unknown field `body`"),
-            (r#"{"content":{"data":"x"},"options":{"log":true}}"#, "options.log: unknown field `log`"),
+            (r#"{"content":{"data":"x"},"options":{"logs":true}}"#, "options.logs: unknown field `logs`"),
+            (r#"{"content":{"data":"x"},"options":{"log":1}}"#, "options.log: "),
+            (
+                r#"{"content":{"data":"x"},"options":{"offline":"KEEP"}}"#,
+                r#"options.offline "KEEP" is unknown"#,
+            ),
             (r#"{"content":{"data":"x"},"options":{"wait":"LATER"}}"#, r#"options.wait "LATER" is unknown"#),
             (r#"{"content":{"data":"x"},"options":{"class":"NEW"}}"#, r#"options.class "NEW" is unknown"#),
             (r#"{"content":{"data":"x"},"options":{"wait_ms":-1}}"#, "options.wait_ms: "),

@@ -125,7 +125,7 @@ pub(super) async fn receipt(State(api): State<Api>, message_id: Id) -> impl Into
     )
 }
 
-fn parameters<T>(query: Parameters<T>) -> Result<T, Fault> {
+pub(super) fn parameters<T>(query: Parameters<T>) -> Result<T, Fault> {
     match query {
         Ok(Query(parameters)) => Ok(parameters),
         Err(rejection) => {

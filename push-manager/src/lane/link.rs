@@ -307,7 +307,11 @@ impl Link {
                     has_interest = true;
                 }
                 Some(Item::Outcome(outcome)) => outcomes.push(outcome),
-                Some(Item::Conflict(_)) | None => {}
+                Some(Item::Conflict(conflict)) => {
+                    // One that finds no place is told again with the next message that does not fit.
+                    let _ = context.conflicts.try_send(conflict);
+                }
+                None => {}
             }
         }
         if has_interest {

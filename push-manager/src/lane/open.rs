@@ -16,6 +16,8 @@ use crate::{
 
 /// Messages at most; past that the oldest stay as they are.
 const MAX: usize = 65_536;
+/// Repeats of one message that are answered at once; a further one hears nothing.
+const REPEATS_MAX: usize = 64;
 /// No push is asked about for longer.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 
@@ -31,6 +33,8 @@ pub struct Open {
 #[derive(Debug)]
 struct Message {
     ticket: Ticket,
+    /// Of repeats of the message, which are answered while it is open.
+    repeats: Vec<Ticket>,
     account: Account,
     is_given_up: bool,
 }
@@ -48,21 +52,36 @@ impl Open {
 
     /// A message is on its way.
     pub fn add(&mut self, message_id: MessageId, ticket: Ticket) {
+        if let Some(message) = self.messages.get_mut(&message_id) {
+            message.join(ticket);
+            return;
+        }
         if self.messages.len() == MAX
             && let Some((_, oldest)) = self.messages.pop_first()
         {
             self.book.forget(&oldest.account);
         }
         let account = self.book.open(message_id, ticket.announced);
-        self.messages.insert(message_id, Message { ticket, account, is_given_up: false });
+        self.messages
+            .insert(message_id, Message { ticket, repeats: Vec::new(), account, is_given_up: false });
     }
 
     /// Hands an outcome to its push; false when that no longer wants it.
     pub fn settle(&mut self, outcome: Outcome) -> bool {
         let Some(message_id) = MessageId::from_bytes(&outcome.message_id) else { return false };
-        let Some(message) = self.messages.get_mut(&message_id) else { return false };
-        self.book.told(&mut message.account, &outcome);
-        let is_final = message.ticket.is_final(&outcome);
+        // What was walked before is answered at any time.
+        let Some(message) = self.messages.get_mut(&message_id) else { return outcome.repeat };
+        let is_repeat = outcome.repeat;
+        if is_repeat {
+            self.book.repeated(&mut message.account);
+        } else {
+            self.book.told(&mut message.account, &outcome);
+        }
+        // Of the first push the node speaks once more, without the mark, unless another push-manager brought it.
+        let is_final = message.ticket.is_final(&outcome) && (!is_repeat || message.ticket.is_repeat());
+        for ticket in &message.repeats {
+            ticket.tried(outcome.clone());
+        }
         let taken = message.ticket.tried(outcome);
         // One whose push is forgotten or given up is followed on: the ledger hears all.
         if is_final {
@@ -71,9 +90,13 @@ impl Open {
         taken != Taken::Late
     }
 
-    /// The message is given up. What the node still says of it is heard by the ledger alone.
-    pub fn give_up(&mut self, message_id: MessageId) -> Option<Ticket> {
+    /// The message is given up. What the node still says of it is heard by the ledger alone. That a repeat is says nothing of
+    /// the first, which may have arrived.
+    pub fn give_up(&mut self, message_id: MessageId, ticket: Ticket) -> Option<Ticket> {
         let message = self.messages.get_mut(&message_id)?;
+        if ticket.is_repeat() && !message.ticket.is_repeat() {
+            return Some(ticket);
+        }
         self.book.lost(&mut message.account);
         let is_news = !std::mem::replace(&mut message.is_given_up, true);
         is_news.then(|| message.ticket.clone())
@@ -84,6 +107,7 @@ impl Open {
         let mut tickets = Vec::new();
         for mut message in std::mem::take(&mut self.messages).into_values() {
             self.book.lost(&mut message.account);
+            tickets.append(&mut message.repeats);
             if !message.is_given_up {
                 tickets.push(message.ticket);
             }
@@ -107,6 +131,21 @@ impl Open {
         let oldest = before(KEPT_FOR);
         while self.messages.first_key_value().is_some_and(|(message_id, _)| message_id.unix_ms() < oldest) {
             self.messages.pop_first();
+        }
+    }
+}
+
+impl Message {
+    /// The message goes out again, or the first push does after a repeat of it.
+    fn join(&mut self, ticket: Ticket) {
+        let mut repeat = ticket;
+        if !repeat.is_repeat() && self.ticket.is_repeat() {
+            self.account.expect(repeat.announced);
+            std::mem::swap(&mut self.ticket, &mut repeat);
+        }
+        self.repeats.retain(Ticket::is_heard);
+        if repeat.is_heard() && self.repeats.len() < REPEATS_MAX {
+            self.repeats.push(repeat);
         }
     }
 }

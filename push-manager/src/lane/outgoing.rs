@@ -142,7 +142,7 @@ impl Outgoing {
 
     fn given_up(&mut self, parcels: Vec<Parcel>) -> Vec<Ticket> {
         let ids = parcels.into_iter().filter_map(|parcel| parcel.ticket);
-        ids.filter_map(|(message_id, _)| self.open.give_up(message_id)).collect()
+        ids.filter_map(|(message_id, ticket)| self.open.give_up(message_id, ticket)).collect()
     }
 
     fn link(&mut self) {

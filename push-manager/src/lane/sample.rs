@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use metrics::Gauge;
 use roomcast_types::{Incarnation, NodeId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{Bounds, Context, Lane};
 use crate::{clock::Clock, ledger::Ledger, metrics::Metrics, routes::Routes};
@@ -25,6 +25,7 @@ pub fn lanes(count: u32) -> Arc<Vec<Arc<Lane>>> {
         metrics: Metrics::new(),
         ledger: Ledger::new(Gauge::noop(), second),
         progress: watch::Sender::new(0),
+        conflicts: mpsc::channel(1).0,
     });
     let lane = |index| {
         let node_id = NodeId::new(format!("node-{index}")).unwrap();

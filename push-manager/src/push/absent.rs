@@ -116,7 +116,8 @@ impl Asker {
                 self.asked.insert(about.clone(), Asked::UnderWay(vec![record]));
                 let cards = self.cards.clone();
                 self.questions.spawn(async move {
-                    let absent = cards.ask(&about.room_id).await.unwrap_or(Absent::Unknown);
+                    let absent =
+                        cards.ask(&about.room_id).await.map_or(Absent::Unknown, |answer| answer.absent);
                     (about, absent)
                 });
             }

@@ -35,9 +35,10 @@ pub fn compose(record: &Record, state: &State, level: Level) -> Receipt {
         sum.leg(leg, heard);
         is_heard &= !leg.is_known || heard.is_lost() || heard.outcome.is_some();
     }
-    sum.offline();
+    sum.offline(&record.kept.stored);
     if let Absent::Count(count) = state.absent {
-        sum.count("OFFLINE", count);
+        // Members of a DURABLE room catch up from its log.
+        sum.count(if record.kept.position.is_some() { "QUEUED_OFFLINE" } else { "OFFLINE" }, count);
     }
     let is_heard = is_heard && state.absent != Absent::Asked;
     let settled: u64 = sum.outcomes.values().sum();
@@ -70,7 +71,12 @@ pub fn degraded(record: &Record, state: &State, level: Level) -> Vec<String> {
         Absent::Asked => level != Level::Accepted,
         Absent::Unknown => true,
     };
-    let words = [("REGISTRY_STALE", record.is_registry_stale), ("OFFLINE_UNKNOWN", is_offline_unknown)];
+    let words = [
+        ("REGISTRY_STALE", record.is_registry_stale),
+        ("OFFLINE_UNKNOWN", is_offline_unknown),
+        ("LOG_UNAVAILABLE", record.kept.is_log_away),
+        ("INBOX_FULL", record.kept.is_inbox_full),
+    ];
     words.into_iter().filter(|(_, holds)| *holds).map(|(word, _)| word.to_owned()).collect()
 }
 
@@ -154,9 +160,19 @@ impl Sum {
     }
 
     /// Named users that nobody holds are targets, too.
-    fn offline(&mut self) {
-        let count = self.users.iter().filter(|user| user.outcome == "OFFLINE").count();
-        self.count("OFFLINE", count as u64);
+    fn offline(&mut self, stored: &[bool]) {
+        let mut counts = [0, 0];
+        for (position, user) in
+            self.users.iter_mut().enumerate().filter(|(_, user)| user.outcome == "OFFLINE")
+        {
+            let is_stored = stored.get(position) == Some(&true);
+            counts[usize::from(is_stored)] += 1;
+            if is_stored {
+                "QUEUED_OFFLINE".clone_into(&mut user.outcome);
+            }
+        }
+        self.count("OFFLINE", counts[0]);
+        self.count("QUEUED_OFFLINE", counts[1]);
     }
 
     fn improve(&mut self, position: usize, word: &'static str) {

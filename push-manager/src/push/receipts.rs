@@ -114,12 +114,12 @@ mod tests {
     use crate::{
         lane::sample::lanes,
         metrics::Metrics,
-        push::{Plan, Target},
+        push::{Kept, Plan, Target},
     };
 
     fn record(unix_ms: u64) -> Arc<Record> {
         let id = MessageId::new(unix_ms, Incarnation::random(), 0);
-        Record::new(id, Target::All, false, &Plan::new(lanes(0)), false)
+        Record::new(id, Target::All, false, &Plan::new(lanes(0)), false, Kept::default())
     }
 
     #[test]

@@ -10,6 +10,7 @@ use roomcast_types::{MessageId, NodeId};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    log::Kept,
     plan::{Absent, LegUser, Plan},
     request::{Level, Target},
 };
@@ -97,6 +98,8 @@ pub struct Record {
     pub wants_ack: bool,
     /// The list of nodes was too old to be believed.
     pub is_registry_stale: bool,
+    /// What was kept of it before it went out.
+    pub kept: Kept,
     /// Nodes that were addressed.
     pub legs: Vec<RecordLeg>,
     /// Trusted nodes that hold a target.
@@ -128,6 +131,8 @@ pub struct Ticket {
     pub announced: u64,
     /// Clients confirm the message.
     pub wants_ack: bool,
+    /// The message was accepted before, under the same idempotency key.
+    is_repeat: bool,
 }
 
 impl Record {
@@ -138,6 +143,7 @@ impl Record {
         wants_ack: bool,
         plan: &Plan,
         is_registry_stale: bool,
+        kept: Kept,
     ) -> Arc<Self> {
         let legs: Vec<_> = plan
             .legs
@@ -159,6 +165,7 @@ impl Record {
             target,
             wants_ack,
             is_registry_stale,
+            kept,
             legs,
             addressed: plan.addressed,
             blind: plan.blind,
@@ -169,8 +176,10 @@ impl Record {
 
     /// The right to speak for one leg.
     pub fn ticket(self: &Arc<Self>, slot: usize) -> Ticket {
-        let announced = self.legs.get(slot).map_or(0, |leg| leg.announced);
-        Ticket { record: Arc::downgrade(self), slot, announced, wants_ack: self.wants_ack }
+        let is_repeat = self.kept.is_duplicate;
+        // What a repeat does not find stands with the first.
+        let announced = self.legs.get(slot).filter(|_| !is_repeat).map_or(0, |leg| leg.announced);
+        Ticket { record: Arc::downgrade(self), slot, announced, wants_ack: self.wants_ack, is_repeat }
     }
 
     /// As of now.
@@ -279,7 +288,22 @@ pub enum Taken {
 impl Ticket {
     /// Of a message that nobody asks about any more.
     pub fn nobody(wants_ack: bool) -> Self {
-        Self { record: Weak::new(), slot: 0, announced: 0, wants_ack }
+        Self { record: Weak::new(), slot: 0, announced: 0, wants_ack, is_repeat: false }
+    }
+
+    /// Of a message that goes out again, and of which the first record hears.
+    pub fn repeat(wants_ack: bool) -> Self {
+        Self { is_repeat: true, ..Self::nobody(wants_ack) }
+    }
+
+    /// Whether the message was accepted before, under the same idempotency key.
+    pub fn is_repeat(&self) -> bool {
+        self.is_repeat
+    }
+
+    /// Whether somebody still listens.
+    pub fn is_heard(&self) -> bool {
+        self.record.strong_count() > 0
     }
 
     /// Whether nothing of this changes any more.
@@ -289,7 +313,10 @@ impl Ticket {
 
     /// The node said what became of its targets by now.
     pub fn tried(&self, outcome: Outcome) -> Taken {
-        let Some(record) = self.record.upgrade() else { return Taken::Late };
+        let Some(record) = self.record.upgrade() else {
+            // The answer to a repeat was given, and nobody can ask for another one.
+            return if self.is_repeat { Taken::InTime } else { Taken::Late };
+        };
         let mut state = record.lock();
         let Some(heard) = state.heard.get_mut(self.slot).filter(|heard| !heard.is_lost()) else {
             return Taken::Late;

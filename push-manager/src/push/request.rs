@@ -1,25 +1,16 @@
 //! What a push asks for, checked: every limit named where it is broken.
 
-use std::{collections::HashSet, time::Duration};
+mod options;
 
-use roomcast_proto::{
-    convert,
-    pubsub::{Content, PushOptions, content, push_options::Wait},
-};
-use roomcast_types::{Class, Code, Fault, RoomId, UserId};
+use std::collections::HashSet;
+
+use roomcast_proto::pubsub::{Content, PushOptions, content, push_options::Wait};
+use roomcast_types::{Code, Fault, RoomId, UserId};
+
+pub use options::Options;
 
 /// Users that one push may name.
 pub const USERS_MAX: usize = 1_000;
-/// Users that one push may exclude.
-pub const EXCLUDED_MAX: usize = 1_000;
-/// Longest wait.
-const WAIT_MS_MAX: u32 = 30_000;
-/// Longest time to live: a day.
-const TTL_MS_MAX: u32 = 86_400_000;
-/// Time to live of class EXPIRING when none is given: old audio is noise.
-const EXPIRING_TTL: Duration = Duration::from_secs(2);
-/// Longest key.
-const KEY_BYTES_MAX: usize = 128;
 
 /// Whom a push is for.
 #[derive(Debug, Clone)]
@@ -69,88 +60,6 @@ impl Level {
             ))),
         }
     }
-}
-
-/// How a push is carried out.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Who does not get it.
-    pub exclude_user_ids: Vec<String>,
-    /// What to wait for.
-    pub level: Level,
-    /// How long; `None`: as configured.
-    pub wait: Option<Duration>,
-    /// Clients confirm it.
-    pub wants_ack: bool,
-    /// What may happen to it in front of a slow reader.
-    pub class: Class,
-    /// LATEST: what it replaces.
-    pub key: String,
-    /// After which it is worth nothing.
-    pub ttl: Option<Duration>,
-}
-
-impl Options {
-    fn checked(options: PushOptions, content_type: content::Type) -> Result<Self, Fault> {
-        let exclude_user_ids = options.exclude_user_ids;
-        if exclude_user_ids.len() > EXCLUDED_MAX {
-            let count = exclude_user_ids.len();
-            return Err(Fault::bad_request(format!(
-                "options.exclude_user_ids has {count} entries; at most {EXCLUDED_MAX} are allowed"
-            )));
-        }
-        for (index, user_id) in exclude_user_ids.iter().enumerate() {
-            nested("options.exclude_user_ids", index, user_id)?;
-        }
-        let level = Level::from_wire("options.wait", options.wait)?;
-        let wait =
-            options.wait_ms.map(|wait_ms| between("options.wait_ms", wait_ms, WAIT_MS_MAX)).transpose()?;
-        let asked = content::Class::try_from(options.class).map_err(|_| {
-            Fault::bad_request(format!(
-                "options.class {} is unknown; it takes BY_TYPE (0), ORDERED (1), EXPIRING (2), LATEST (3) or CRITICAL (4)",
-                options.class
-            ))
-        })?;
-        let class = match asked {
-            content::Class::ByType if !options.key.is_empty() => Class::Latest,
-            asked => convert::class(asked, content_type),
-        };
-        check_key(&options.key, class)?;
-        let ttl = options.ttl_ms.map(|ttl_ms| between("options.ttl_ms", ttl_ms, TTL_MS_MAX)).transpose()?;
-        if ttl.is_some() && !class.may_be_dropped() {
-            return Err(Fault::bad_request(format!(
-                "options.ttl_ms goes with class EXPIRING or LATEST; this push is {}",
-                class.as_str()
-            )));
-        }
-        let wants_ack = options.ack || level == Level::Acked;
-        let ttl = ttl.or((class == Class::Expiring).then_some(EXPIRING_TTL));
-        Ok(Self { exclude_user_ids, level, wait, wants_ack, class, key: options.key, ttl })
-    }
-}
-
-fn between(field: &str, millis: u32, most: u32) -> Result<Duration, Fault> {
-    if (1..=most).contains(&millis) {
-        return Ok(Duration::from_millis(millis.into()));
-    }
-    Err(Fault::bad_request(format!("{field} is {millis}; it takes 1 to {most}")))
-}
-
-fn check_key(key: &str, class: Class) -> Result<(), Fault> {
-    if key.len() > KEY_BYTES_MAX {
-        let bytes = key.len();
-        return Err(Fault::bad_request(format!(
-            "options.key has {bytes} bytes; at most {KEY_BYTES_MAX} are allowed"
-        )));
-    }
-    if key.chars().any(char::is_control) {
-        return Err(Fault::bad_request("options.key has a control character"));
-    }
-    if !key.is_empty() && class != Class::Latest {
-        let class = class.as_str();
-        return Err(Fault::bad_request(format!("options.key goes with class LATEST; this push is {class}")));
-    }
-    Ok(())
 }
 
 /// A push that may be carried out.
@@ -248,6 +157,9 @@ impl Push {
             return Err(Fault::new(Code::TooLarge, message));
         }
         let options = Options::checked(options.unwrap_or_default(), content_type)?;
+        if options.is_stored && target.users().is_empty() {
+            return Err(Fault::bad_request("options.offline STORE goes with pushes to users"));
+        }
         Ok(Self { target, content, options })
     }
 }
@@ -312,6 +224,24 @@ mod tests {
             let line = line(push);
             assert!(line.starts_with(expected), "{line}");
         }
+    }
+
+    #[test]
+    fn an_option_that_does_not_fit_is_named() {
+        let with = |options: PushOptions| line(Push::to_room("r", content("x"), Some(options), 9));
+        let stored = PushOptions { offline: 1, ..PushOptions::default() };
+        assert_eq!(with(stored.clone()), "BAD_REQUEST: options.offline STORE goes with pushes to users");
+        let unknown = with(PushOptions { offline: 2, ..PushOptions::default() });
+        assert!(unknown.starts_with("BAD_REQUEST: options.offline 2 is unknown"), "{unknown}");
+        let long = with(PushOptions { idempotency_key: "k".repeat(129), ..PushOptions::default() });
+        assert_eq!(long, "BAD_REQUEST: options.idempotency_key has 129 bytes; at most 128 are allowed");
+        let alive = with(PushOptions { ttl_ms: Some(9), ..PushOptions::default() });
+        assert!(alive.contains("or with offline STORE; this push is ORDERED"), "{alive}");
+        // In an inbox anything may grow old.
+        let push =
+            Push::to_user("u", content("x"), Some(PushOptions { ttl_ms: Some(9), ..stored }), 9).unwrap();
+        assert_eq!((push.options.ttl, push.options.stored_ttl.map(|ttl| ttl.as_millis())), (None, Some(9)));
+        assert!(push.options.wants_ack);
     }
 
     #[test]

@@ -131,7 +131,7 @@ async fn every_mistake_is_an_error_that_names_it() {
             r#"{"content":{"data":"x"},"options":{"class":"ORDERED","key":"k"}}"#,
             "options.key goes with class LATEST; this push is ORDERED",
         ),
-        (room, r#"{"content":{"data":"x"},"options":{"log":true}}"#, "unknown field `log`"),
+        (room, r#"{"content":{"data":"x"},"options":{"logs":true}}"#, "unknown field `logs`"),
         (room, r#"{"content":{"data":"x","timestamp":1.5}}"#, "content.timestamp"),
         (room, r#"{"content":{"type":"text","data":"x"}}"#, "content.type"),
         (room, r#"{"content":{"type":"TEXT"}}"#, "exactly one of data"),

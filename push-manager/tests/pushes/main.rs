@@ -5,10 +5,14 @@
 mod absent;
 mod boot;
 mod controller;
+mod history;
+mod inboxes;
 mod json;
 mod lanes;
+mod logs;
 mod node;
 mod outcomes;
 mod receipts;
+mod repeats;
 mod rooms;
 mod stage;

@@ -10,8 +10,11 @@ use std::{
 };
 
 use roomcast_proto::pubsub::{
-    Deliver, Interest, Outcome, RoomCard, RoomInterest, UpItem, UserInterest,
-    connect_node_service_server::ConnectNodeServiceServer, up_item,
+    Deliver, Interest, Outcome, PositionConflict, RoomCard, RoomInterest, UpItem, UserInterest,
+    connect_node_service_server::ConnectNodeServiceServer,
+    position_conflict,
+    room_card::{Log, OnLogFailure},
+    up_item,
 };
 use roomcast_registry::{Registration, Registry, Role, State as Life};
 use roomcast_runtime::{bind, serve};
@@ -30,6 +33,9 @@ struct State {
     rooms: BTreeMap<String, u64>,
     users: BTreeMap<String, u64>,
     durable: BTreeSet<String>,
+    logs: BTreeMap<String, (Log, OnLogFailure)>,
+    /// What became of each message that was walked.
+    walked: BTreeMap<String, Outcome>,
     /// Last down number processed.
     seen: u64,
     knows_lane: bool,
@@ -171,6 +177,24 @@ impl FakeNode {
     pub async fn durable_room(&self, room_id: &str, sessions: u64) {
         self.inner.change(|state| state.durable.insert(room_id.to_owned()));
         self.room(room_id, sessions).await;
+    }
+
+    /// As [`FakeNode::room`], for a room of this card.
+    pub async fn logged_room(&self, room_id: &str, log: Log, on_log_failure: OnLogFailure) {
+        self.inner.change(|state| state.logs.insert(room_id.to_owned(), (log, on_log_failure)));
+        self.room(room_id, 1).await;
+    }
+
+    /// Knows a later position of a room than its log.
+    pub fn conflict(&self, room_id: &str, epoch: u64) {
+        let log = Some(position_conflict::Log::RoomId(room_id.to_owned()));
+        let conflict = PositionConflict { log, epoch, policy: Log::Recent.into() };
+        self.inner.change(|state| state.queue(up_item::Item::Conflict(conflict)));
+    }
+
+    /// Messages that came, in their order.
+    pub fn deliveries(&self) -> Vec<Deliver> {
+        self.with(|state| state.delivered.clone())
     }
 
     /// Has no interest in the room any more.

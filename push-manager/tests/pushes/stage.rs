@@ -7,8 +7,9 @@ use push_manager::{Deps, Running};
 use roomcast_proto::{
     fault,
     pubsub::{
-        BroadcastRequest, Content, PushOptions, PushReply, PushToRoomRequest, PushToUserRequest,
-        PushToUsersRequest, Receipt, RoomCard, RoomChangedRequest, WatchPushReply, WatchPushRequest,
+        BroadcastRequest, Content, GetHistoryRequest, HistoryMessage, LogAnswer, LogQuery, PushOptions,
+        PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest, ReadLogRequest, Receipt,
+        RoomCard, RoomChangedRequest, WatchPushReply, WatchPushRequest,
         push_manager_service_client::PushManagerServiceClient,
     },
 };
@@ -61,15 +62,20 @@ impl Stage {
     }
 
     pub async fn configured(nodes: &[&FakeNode], sets: &[&str]) -> Self {
-        let registry = Arc::new(MemoryRegistry::new());
         let logs = MemoryLogs::default();
+        Self::over(nodes, sets, logs.clone(), logs.all()).await
+    }
+
+    /// On logs of the test's own; `logs` are for its look at them.
+    pub async fn over(nodes: &[&FakeNode], sets: &[&str], logs: MemoryLogs, used: Logs) -> Self {
+        let registry = Arc::new(MemoryRegistry::new());
         let controller = FakeController::start().await;
         controller.register("controller-1", &*registry).await;
         for node in nodes {
             node.register(&*registry).await;
         }
         let running =
-            push_manager::start(Deps { config: config(sets), registry: registry.clone(), logs: logs.all() });
+            push_manager::start(Deps { config: config(sets), registry: registry.clone(), logs: used });
         let running = timeout(DEADLINE, running).await.unwrap().unwrap();
         let channel = Channel::from_shared(format!("http://{}", running.grpc_address())).unwrap();
         let client = PushManagerServiceClient::new(channel.connect().await.unwrap());
@@ -95,6 +101,49 @@ impl Stage {
         let request =
             PushToRoomRequest { room_id: room_id.into(), content: content(text), options: Some(options) };
         answer(self.client.clone().push_to_room(request).await)
+    }
+
+    /// A push to a user with options.
+    pub async fn user_with(
+        &self,
+        user_id: &str,
+        text: &str,
+        options: PushOptions,
+    ) -> Result<PushReply, Fault> {
+        let request =
+            PushToUserRequest { user_id: user_id.into(), content: content(text), options: Some(options) };
+        answer(self.client.clone().push_to_user(request).await)
+    }
+
+    /// A push to several users with options.
+    pub async fn users_with(
+        &self,
+        user_ids: &[&str],
+        text: &str,
+        options: PushOptions,
+    ) -> Result<PushReply, Fault> {
+        let user_ids = user_ids.iter().map(|id| (*id).to_owned()).collect();
+        let request = PushToUsersRequest { user_ids, content: content(text), options: Some(options) };
+        answer(self.client.clone().push_to_users(request).await)
+    }
+
+    /// One answer of ReadLog.
+    pub async fn read_log(&self, query: LogQuery) -> LogAnswer {
+        let request = ReadLogRequest { queries: vec![query] };
+        let reply = self.client.clone().read_log(request).await.unwrap().into_inner();
+        let [answer] = reply.answers.try_into().unwrap();
+        answer
+    }
+
+    /// Offsets and texts that GetHistory shows, and whether there are more.
+    pub async fn history(&self, request: GetHistoryRequest) -> Result<(Vec<(u64, String)>, bool), Fault> {
+        let reply = self.client.clone().get_history(request).await.map_err(|status| fault(&status))?;
+        let reply = reply.into_inner();
+        let text = |message: HistoryMessage| {
+            let data = message.content.unwrap_or_default().data;
+            (message.offset, String::from_utf8_lossy(&data).into_owned())
+        };
+        Ok((reply.messages.into_iter().map(text).collect(), reply.has_more))
     }
 
     /// What WatchPush says until it ends.

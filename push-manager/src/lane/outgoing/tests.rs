@@ -16,7 +16,7 @@ use crate::{
     lane::sample::lanes,
     ledger::Ledger,
     metrics::Metrics,
-    push::{Leg, Level, Loss, Plan, Record, Target, compose},
+    push::{Kept, Leg, Level, Loss, Plan, Record, Target, compose},
 };
 
 const DEADLINE_US: u64 = 1_000_000;
@@ -64,7 +64,7 @@ impl World {
         };
         let plan = Plan { legs: vec![leg], ..Plan::new(lanes(1)) };
         let target = Target::Room(RoomId::new("blue").unwrap());
-        let record = Record::new(id, target, wants_ack, &plan, false);
+        let record = Record::new(id, target, wants_ack, &plan, false, Kept::default());
         let deliver = Deliver { message_id: id.to_string(), ack: wants_ack, ..Deliver::default() };
         let parcel = Parcel {
             item: Arc::new(DownItem { item: Some(Item::Deliver(deliver)) }),

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     lane::sample::lanes,
     push::{
-        Loss, Target,
+        Kept, Loss, Target,
         plan::{Leg, LegUser, Plan},
     },
 };
@@ -38,7 +38,7 @@ fn lost() -> Heard {
 
 fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
     let id = MessageId::new(1, Incarnation::random(), 1);
-    let record = Record::new(id, Target::Users(users), false, plan, false);
+    let record = Record::new(id, Target::Users(users), false, plan, false, Kept::default());
     let state = State { heard, ..record.state() };
     compose(&record, &state, Level::Written)
 }

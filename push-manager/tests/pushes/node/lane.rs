@@ -30,13 +30,15 @@ impl State {
 
     pub(super) fn room(&self, room_id: &str, sessions: u64) -> RoomInterest {
         let is_durable = self.durable.contains(room_id);
+        let (log, on_log_failure) = self.logs.get(room_id).copied().unwrap_or_default();
         RoomInterest {
             room_id: room_id.to_owned(),
             sessions,
             card_version: 1,
             withdrawn: false,
             membership: if is_durable { Membership::Durable } else { Membership::Follow }.into(),
-            ..RoomInterest::default()
+            log: log.into(),
+            on_log_failure: on_log_failure.into(),
         }
     }
 
@@ -63,7 +65,12 @@ impl State {
         self.seen = number;
         match item {
             Some(down_item::Item::Deliver(deliver)) => {
-                let outcome = self.answer.clone().unwrap_or_else(|| self.written(&deliver));
+                // What was walked is not walked again.
+                let outcome = match self.walked.get(&deliver.message_id) {
+                    Some(walked) => Outcome { repeat: true, ..walked.clone() },
+                    None => self.answer.clone().unwrap_or_else(|| self.written(&deliver)),
+                };
+                self.walked.entry(deliver.message_id.clone()).or_insert_with(|| outcome.clone());
                 let message_id = MessageId::parse(&deliver.message_id).unwrap().to_bytes().to_vec();
                 self.delivered.push(deliver);
                 if !self.withholds_outcomes {
