@@ -14,6 +14,27 @@ export interface Position {
   offset: number;
 }
 
+/** Plain data: it survives JSON. */
+export interface Positions {
+  /** In the user's own log. */
+  own: Position | null;
+  rooms: Record<string, Position>;
+}
+
+export interface Gap {
+  /** null: messages to the user. */
+  room: string | null;
+  /**
+   * `GAP`: the server said so while connected. On coming back: `NOT_RECOVERED`, the log no longer has what was missed; `NO_LOG`,
+   * there was no position to come back to, because the log is switched off or its store did not answer.
+   */
+  cause: "GAP" | "NOT_RECOVERED" | "NO_LOG";
+  /** The last position before the hole, when one was known. */
+  from: Position | null;
+  /** Where the log goes on: messages after `from` up to here may be missing. null when it keeps no positions. */
+  to: Position | null;
+}
+
 export interface RoomcastOptions {
   /** `ws://` or `wss://` address of `/ws` on any node, or of a balancer in front of them. */
   url: string;
@@ -24,6 +45,14 @@ export interface RoomcastOptions {
   clientId?: string;
   /** Rooms to be in from the first session on. */
   rooms?: string[];
+  /**
+   * Told where messages of a room, or to the user (`room: null`), may be missing: between the events before and after the call.
+   * Required, because an application that does not look at it shows a hole as if there were none; null says that it does without.
+   * Messages to everyone have no log: each loss of a session is one for them.
+   */
+  onGap: ((gap: Gap) => void) | null;
+  /** Where an earlier life of the application stood: its `client.positions`. What was missed since comes, or `onGap` is told. */
+  resume?: Positions;
   /** A JWT, or a function asked for one before every attempt to connect. */
   token?: string | (() => string | undefined);
   /**
@@ -98,12 +127,16 @@ export interface WelcomeEvent extends Partial<Position> {
   url: string;
   /** True when this session replaced one that was still open (DRAINING). */
   is_move: boolean;
+  /** What became of the messages to the user since the former session. */
+  continuity: Continuity;
+  /** Where the user's own log stands for this client. */
+  position: Position | null;
 }
 
 /**
- * What happened between the former session and this one: `first` = there was none; `recovered` = nothing is missing;
- * `unbroken` = the former session was still open; `lost` = messages are missing (a `gap` event follows);
- * `unknown` = the room keeps no log, so messages sent meanwhile did not reach this client.
+ * What became of the messages between the former session and this one: `first` = there was none; `recovered` = nothing is
+ * missing, what was missed follows; `unbroken` = nothing is missing; `lost` = the log no longer has all of them; `unknown` = there
+ * was no log to recover them from. After the last two `onGap` is called.
  */
 export type Continuity = "first" | "recovered" | "unbroken" | "lost" | "unknown";
 
@@ -115,6 +148,8 @@ export interface JoinedEvent extends Partial<Position> {
   members: number;
   recovered?: boolean;
   continuity: Continuity;
+  /** Where the room's log stands for this client. */
+  position: Position | null;
 }
 
 export interface LeftEvent {
@@ -124,18 +159,6 @@ export interface LeftEvent {
   /** `REFUSED`: a room that one was in could not be joined again; `code` says why. */
   reason: "LEFT" | "KICKED" | "EVICTED" | "ROOM_DELETED" | "REFUSED";
   code?: ErrorCode;
-}
-
-export interface GapEvent {
-  type: "gap";
-  /** null: the user's own log. */
-  room_id: string | null;
-  /** `GAP`: the server said so while connected; `NOT_RECOVERED`: on coming back. */
-  cause: "GAP" | "NOT_RECOVERED";
-  /** Last position known before; messages after it and up to (epoch, offset) may be missing. */
-  from: Position | null;
-  epoch?: string;
-  offset?: number;
 }
 
 export interface NoticeEvent {
@@ -179,7 +202,6 @@ export interface Events {
   joined: JoinedEvent;
   left: LeftEvent;
   push: Push;
-  gap: GapEvent;
   notice: NoticeEvent;
   /** Every `error` frame, those that also reject a promise included. */
   error: RoomcastError;
@@ -233,6 +255,8 @@ export class RoomcastClient {
   readonly nodeId: string | null;
   readonly sessionId: string | null;
   readonly rooms: RoomInfo[];
+  /** What the application was handed so far; see `RoomcastOptions.resume`. */
+  readonly positions: Positions;
   readonly nodes: NodeInfo[];
   /**
    * Returns a function that takes the listener away again. What a listener of `push` returns matters with `ack: "handler"` only.

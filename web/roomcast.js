@@ -1,15 +1,17 @@
 /**
- * Roomcast client: holds one session with a Roomcast cluster (client protocol version 1, JSON form),
- * keeps its rooms over reconnects, and hands every push to the application exactly once.
+ * Roomcast client: holds one session with a Roomcast cluster (client protocol version 1, JSON form), keeps its rooms over
+ * reconnects, and hands every push to the application once, in the order of its log. Where messages may be missing it says so.
  *
  * One ES module without dependencies or build step, for browsers and for runtimes with a global `WebSocket`.
  *
  * ```js
  * import { RoomcastClient } from "http://localhost:8080/roomcast.js";
  *
- * const client = new RoomcastClient({ url: "ws://localhost:8080/ws", userId: "user-001", rooms: ["room-001"] });
+ * const client = new RoomcastClient({
+ *   url: "ws://localhost:8080/ws", userId: "user-001", rooms: ["room-001"],
+ *   onGap: ({ room, from, to }) => reloadHistoryOf(room, from, to),
+ * });
  * client.on("push", (push) => console.log(push.room_id, push.text));
- * client.on("gap", (gap) => reloadHistoryOf(gap.room_id));
  * await client.connect();
  * ```
  *
@@ -18,6 +20,10 @@
 
 /** Message ids remembered to recognise repeats, and handlers whose end is remembered for them. */
 const REMEMBERED_IDS_MAX = 1000;
+/** Epochs remembered that a log left: as many as may change during one move, and some. */
+const PAST_EPOCHS_MAX = 8;
+/** Joins of one room whose answers still count. */
+const REQUESTS_MAX = 4;
 /**
  * Acknowledgements wait `delayMs` for company, `max` in one frame (the protocol's limit). `gapMs` between two frames makes
  * at most 40 a second of the 50 that a session may send. Past `kept` the oldest are given up.
@@ -37,7 +43,9 @@ const NODES_TIMEOUT_MS = 3_000;
 /** A session that lived this long was a success: backoff starts over and failed nodes are forgiven. */
 const STABLE_AFTER_MS = 5_000;
 /** The old socket of a move is closed after this time even if a room could not be joined on the new one. */
-const OVERLAP_MAX_MS = 10_000;
+const OVERLAP_MAX_MS = 30_000;
+/** It stays for this long after every room was: what no log keeps is then still on its way to it. */
+const LINGER_MS = 500;
 /** Full jitter backoff until a node list names other values. */
 const RETRY = { first_ms: 500, max_ms: 20_000 };
 
@@ -52,7 +60,7 @@ const CLOSE_TAKEN_OVER = 4500;
 /** Key of the user's own log among the positions; no room id can equal it. */
 const OWN_LOG = Symbol("own log");
 /** Events that say something went wrong: without a listener they go to the console. */
-const LOUD_EVENTS = new Set(["gap", "error"]);
+const LOUD_EVENTS = new Set(["error"]);
 const OPEN = 1;
 
 /**
@@ -262,37 +270,117 @@ class Requests {
   }
 }
 
-/** Positions in logs and the memory of recent message ids: decides which pushes are repeats. */
+/**
+ * Positions in logs and the memory of recent message ids: decides what is new, what is a repeat, and what may be missing.
+ *
+ * A stream is what one session brings of one log: in order, and with a `gap` for each hole. It begins with a `joined` or
+ * `welcome`:
+ *
+ * | the stream before            | `since` | the answer                                       | continuity  | position           |
+ * |------------------------------|---------|--------------------------------------------------|-------------|--------------------|
+ * | another session's, or none   | yes     | recovered, epoch of `since`                      | `recovered` | the own one stays  |
+ * | another session's            | yes, no | behind the own position, which moved on meanwhile | `unbroken`  | the own one stays  |
+ * | another session's, or none   | yes     | anything else                                    | `lost`      | as given           |
+ * | none                         | no      | anything                                         | `first`     | as given           |
+ * | another session's, still open | no     | no position                                      | `unbroken`  | -                  |
+ * | another session's            | no      | anything else                                    | `unknown`   | as given           |
+ * | this session's               | no      | the own epoch, or no position                    | `unbroken`  | the own one stays  |
+ * | this session's               | no      | another epoch, or the first position             | `lost`      | as given           |
+ *
+ * "As given" leaves the own position where the answer has none. A move has two sessions open. The new stream is whole from
+ * its `since` on, so the old one is listened to as long as it fits: what either brings late is behind the position that the
+ * other has reached, and a hole of either's own ends the old one's part.
+ */
 class Positions {
-  #at = new Map();
+  /**
+   * By log: `at`; `past`, where it stood in epochs that it left, each with a hole; `session` whose stream began last; `former`,
+   * the one before as long as its stream fits; `lags` while the stream may be behind the own position.
+   */
+  #places = new Map();
   #seen = new Set();
 
-  get(log) { return this.#at.get(log); }
-  forget(log) { this.#at.delete(log); }
+  get(log) { return this.#places.get(log)?.at; }
+  forget(log) { this.#places.delete(log); }
+  entries() { return [...this.#places].filter(([, { at }]) => at).map(([log, { at }]) => [log, at]); }
 
-  set(log, { epoch, offset }) {
-    if (epoch === undefined || offset === undefined) this.#at.delete(log);
-    else this.#at.set(log, { epoch, offset });
+  /** Starts from a position that an earlier life of the application reached. */
+  restore(log, { epoch, offset }) { this.#place(log).at = { epoch, offset }; }
+
+  /** Takes a `joined` or `welcome`; `hole` is to be told. `retiring`: the session that a move left, while it is open. */
+  begin(log, session, { retiring, since, frame }) {
+    const place = this.#place(log);
+    const given = positionOf(frame);
+    const from = place.at;
+    const isSame = place.session === session;
+    const continuity = this.#continuity(place, { session, retiring, since, given, isRecovered: frame.recovered === true });
+    if (!isSame) Object.assign(place, { former: place.session, session, lags: true });
+    if (continuity === "recovered") place.at ??= since;
+    const hole = continuity === "lost" || continuity === "unknown" ? { from, to: given } : null;
+    if (hole || continuity === "first") {
+      place.former = undefined;
+      if (given) place.lags = false;
+      this.#go(place, given);
+    }
+    return { continuity, hole };
+  }
+
+  /** Takes a `gap`. null when nothing is missing: the other session of a move brought it, or will. */
+  gap(log, session, frame) {
+    const place = this.#places.get(log);
+    let to = positionOf(frame);
+    if (place?.session !== session) {
+      if (!place || place.former !== session) return null;
+      place.former = undefined;
+      // A new stream without a position is whole from nowhere on: what the old one still had is not filled.
+      return place.at ? null : { from: undefined, to };
+    }
+    if (place.lags && to && to.epoch === place.at?.epoch && isPast(place, to)) return null;
+    place.former = undefined;
+    const passed = place.lags && to ? place.past.get(to.epoch) : undefined;
+    if (passed > to?.offset) to = { epoch: to.epoch, offset: passed };
+    const from = place.at;
+    this.#go(place, to);
+    return { from, to };
   }
 
   /**
-   * Takes the position of a `joined` or `welcome`. After `recovered: true` the messages up to `frame.offset` are
-   * still to come as pushes, so the own position stays until they move it; taking the frame's would drop them all.
+   * Takes a message; moves the position. `new`; `repeat`; `behind`: had long ago, or told to be missing, and too late in either
+   * case; `foreign`: the session has no part in this log, because the room was left, or is not yet joined there.
    */
-  resume(log, frame, since) {
-    const isReplayed = since && frame.recovered === true && this.#at.get(log)?.epoch === frame.epoch;
-    if (!isReplayed) this.set(log, frame);
+  accept(push, session) {
+    const log = { room: push.room_id, user: OWN_LOG }[push.target];
+    const at = positionOf(push);
+    if (log !== undefined) {
+      const place = this.#places.get(log);
+      if (!place || (place.session !== session && place.former !== session)) return "foreign";
+      if (at && isPast(place, at)) return this.#seen.has(push.message_id) ? "repeat" : "behind";
+      if (at && at.epoch === place.at?.epoch) place.at = at;
+    }
+    return this.#remember(push.message_id) ? "new" : "repeat";
   }
 
-  /** True for a message not seen before; moves the position. */
-  accept(push) {
-    const log = { room: push.room_id, user: OWN_LOG }[push.target];
-    const at = this.#at.get(log);
-    if (at && push.offset !== undefined && push.epoch === at.epoch) {
-      if (push.offset <= at.offset) return false;
-      this.set(log, push);
-    }
-    return this.#remember(push.message_id);
+  #continuity(place, { session, retiring, since, given, isRecovered }) {
+    if (place.session === session) return given && isElsewhere(place, given) ? "lost" : "unbroken";
+    if (since && isRecovered && (!given || given.epoch === since.epoch)) return "recovered";
+    // Without a move since `since` was sent, a log that is behind it is one that went back.
+    if (given && !isEqual(place.at, since) && isPast(place, given)) return "unbroken";
+    if (since) return "lost";
+    if (!place.session) return "first";
+    return place.session === retiring && !given ? "unbroken" : "unknown";
+  }
+
+  #place(log) {
+    if (!this.#places.has(log)) this.#places.set(log, { at: undefined, past: new Map(), session: undefined, former: undefined, lags: false });
+    return this.#places.get(log);
+  }
+
+  #go(place, to) {
+    if (!to) return;
+    const { at, past } = place;
+    past.delete(to.epoch);
+    if (at && at.epoch !== to.epoch) past.set(at.epoch, at.offset);
+    if (past.size > PAST_EPOCHS_MAX) past.delete(past.keys().next().value);
+    place.at = to;
   }
 
   #remember(id) {
@@ -302,6 +390,20 @@ class Positions {
     if (this.#seen.size > REMEMBERED_IDS_MAX) this.#seen.delete(this.#seen.values().next().value);
     return true;
   }
+}
+
+/** The position a frame names, when it names one whole. */
+function positionOf({ epoch, offset }) { return epoch === undefined || offset === undefined ? undefined : { epoch, offset }; }
+
+function isEqual(one, other) { return one?.epoch === other?.epoch && one?.offset === other?.offset; }
+
+/** Whether everything up to there came, or is known to be missing. */
+function isPast({ at, past }, { epoch, offset }) { return at?.epoch === epoch ? offset <= at.offset : past.has(epoch); }
+
+/** Whether a session is in another epoch, and not only behind another session; or tells its first position. */
+function isElsewhere(place, given) {
+  if (!place.at) return true;
+  return place.at.epoch !== given.epoch && !(place.lags && isPast(place, given));
 }
 
 /** Collects what one session sends together. What it cannot send any more is dropped: no other session was asked for it. */
@@ -625,7 +727,7 @@ function parseFrame(text) {
  *
  * | room                | join sent    | joined        | refused, retryable | refused            | connection lost     |
  * |---------------------|--------------|---------------|--------------------|--------------------|---------------------|
- * | asked (`request`)   | stays        | in            | waits (`timer`)    | forgotten          | asks after welcome  |
+ * | asked (`requests`)  | stays        | in            | waits (`timer`)    | forgotten          | asks after welcome  |
  * | in (`session`)      | asked        | stays         | asks again later   | stays              | asks after welcome  |
  * | `leaving`           | asked        | ignored       | in                 | in, or forgotten   | forgotten           |
  */
@@ -633,7 +735,7 @@ class RoomSet {
   #rooms = new Map();
   #io;
 
-  /** `io`: clock, timeoutMs, nextId, jitter, positions, requests, send(frame), session(), emit(type, event). */
+  /** `io`: clock, timeoutMs, nextId, jitter, positions, requests, send(frame), session(), retiring(), emit(type, event), gap(room, continuity, hole). */
   constructor(io) { this.#io = io; }
 
   list() {
@@ -697,20 +799,24 @@ class RoomSet {
   onJoined(session, frame) {
     if (typeof frame.room_id !== "string") return;
     const room = this.#rooms.get(frame.room_id) ?? this.#add(frame.room_id);
-    if (room.leaving || (room.request && frame.id !== room.request.id)) return;
-    const since = room.request?.since;
-    const event = { ...frame, continuity: continuityOf(room, since, frame) };
+    // An answer that came late counts, because what follows it on the session begins at its `since`.
+    const request = room.requests.find(({ id }) => id === frame.id);
+    if (room.leaving || (room.requests.length > 0 && !request)) return;
+    // `recovered` says that a position was named, also in a join that was given up since.
+    const { positions, retiring } = this.#io;
+    const since = request?.since ?? (frame.recovered === undefined ? undefined : positions.get(room.id));
     this.#stop(room);
     Object.assign(room, { session, members: frame.members, wasJoined: true, attempt: 0 });
-    this.#io.positions.resume(room.id, frame, since);
+    const { continuity, hole } = positions.begin(room.id, session, { retiring: retiring(), since, frame });
+    const event = { ...frame, continuity, position: positions.get(room.id) ?? null };
     this.#io.emit("joined", event);
-    if (event.continuity === "lost") this.#io.emit("gap", gapEvent(room.id, "NOT_RECOVERED", since, frame));
+    if (hole) this.#io.gap(room.id, continuity, hole);
     this.#takeAnswer(room)?.resolve(event);
   }
 
   onLeft(frame) {
     const room = this.#rooms.get(frame.room_id);
-    if (room?.request) {
+    if (room?.requests.length > 0) {
       // A join was sent after the leave that this answers: its own answer decides.
       Object.assign(room, { session: null, wasJoined: false });
       this.#io.positions.forget(room.id);
@@ -740,7 +846,7 @@ class RoomSet {
 
   #add(roomId) {
     const room = { id: roomId, session: null, members: undefined, wasJoined: false, isPinned: false, leaving: null,
-      request: null, timer: null, attempt: 0, answer: null };
+      requests: [], timer: null, attempt: 0, answer: null };
     this.#rooms.set(roomId, room);
     return room;
   }
@@ -748,11 +854,13 @@ class RoomSet {
   /** Sends the join, with the position unless this session has the room already, and again if no answer comes. */
   #ask(room) {
     const { clock, nextId, positions, session, send, timeoutMs } = this.#io;
-    this.#stop(room);
+    clock.clearTimeout(room.timer);
+    room.timer = null;
     const since = room.session && room.session === session() ? undefined : positions.get(room.id);
     const id = nextId();
     if (!send({ type: "join", id, room_id: room.id, since })) return;
-    room.request = { id, since };
+    // Answers come in order: the first are the ones to wait for.
+    room.requests = [...room.requests.slice(0, REQUESTS_MAX - 1), { id, since }];
     room.timer = clock.setTimeout(() => this.#ask(room), timeoutMs);
   }
 
@@ -780,7 +888,7 @@ class RoomSet {
   #giveUp(room, timeoutMs) {
     this.#reject(room, new RoomcastError("TIMEOUT", `${room.id} not joined within ${timeoutMs} ms`, { room_id: room.id }));
     if (room.wasJoined || room.isPinned) return;
-    if (room.request) this.#io.send({ type: "leave", id: this.#io.nextId(), room_id: room.id });
+    if (room.requests.length > 0) this.#io.send({ type: "leave", id: this.#io.nextId(), room_id: room.id });
     this.#forget(room.id);
   }
 
@@ -797,7 +905,7 @@ class RoomSet {
 
   #stop(room) {
     this.#io.clock.clearTimeout(room.timer);
-    Object.assign(room, { request: null, timer: null });
+    Object.assign(room, { requests: [], timer: null });
   }
 
   #reject(room, error) { this.#takeAnswer(room)?.reject(error); }
@@ -812,19 +920,9 @@ class RoomSet {
 
 /** Whether an error frame answers what this room waits for; an error without id answers by its room. */
 function answers(room, error) {
-  const waitsFor = room.leaving ?? room.request?.id;
-  if (waitsFor === undefined) return false;
-  return error.id === undefined ? error.room_id === room.id : error.id === waitsFor;
-}
-
-function continuityOf(room, since, frame) {
-  if (!room.wasJoined) return "first";
-  if (since) return frame.recovered === true ? "recovered" : "lost";
-  return room.session?.isOpen ? "unbroken" : "unknown";
-}
-
-function gapEvent(roomId, cause, from, { epoch, offset }) {
-  return { type: "gap", room_id: roomId, cause, from: from ?? null, epoch, offset };
+  const waitsFor = room.leaving ? [room.leaving] : room.requests.map(({ id }) => id);
+  if (waitsFor.length === 0) return false;
+  return error.id === undefined ? error.room_id === room.id : waitsFor.includes(error.id);
 }
 
 /**
@@ -832,8 +930,9 @@ function gapEvent(roomId, cause, from, { epoch, offset }) {
  *
  * States: `idle` -> `connecting` -> `connected` <-> `reconnecting` -> `closed`. A client that is closed stays closed.
  *
- * Events (see roomcast.d.ts for their fields): `state`, `welcome`, `joined`, `left`, `push`, `gap`, `notice`, `error`,
- * `acknowledged`, `nodes`, `frame`. `gap` and `error` are written to the console while nobody listens to them.
+ * Events (see roomcast.d.ts for their fields): `state`, `welcome`, `joined`, `left`, `push`, `notice`, `error`, `acknowledged`,
+ * `nodes`, `frame`. `error` is written to the console while nobody listens to it. Gaps are no event that one may forget to
+ * listen to: the option `onGap` is required, and called between the messages where some may be missing.
  */
 export class RoomcastClient {
   #options;
@@ -854,15 +953,18 @@ export class RoomcastClient {
   #retiring = null;
   #timers = new Map();
   #retryAt = 0;
+  /** A connection was tried beside the current one, which may be told so with 4500. */
+  #isMoving = false;
   /** A page that goes away, for good or into the browser's back-forward cache, sends what waits while it can. */
   #onPageHide = () => [this.#current, this.#retiring].forEach((connection) => connection?.flush());
 
   /**
    * @param {import("./roomcast").RoomcastOptions} options
+   * @throws {TypeError} without `onGap`: null says that the application does without
    */
   constructor(options) {
     this.#options = checkOptions(options);
-    const { url, rooms, clock, requestTimeoutMs } = this.#options;
+    const { url, rooms, resume, clock, requestTimeoutMs } = this.#options;
     this.#clock = clock;
     this.#requests = new Requests(clock);
     this.#directory = new NodeDirectory(url, this.#options);
@@ -872,8 +974,12 @@ export class RoomcastClient {
       nextId: () => this.#nextId(),
       jitter: (attempt) => this.#directory.jitter(attempt),
       session: () => this.#current,
+      retiring: () => this.#retiring,
       emit: (type, event) => this.#events.emit(type, event),
+      gap: (room, continuity, hole) => this.#tellGap(room, causeOf(continuity), hole),
     });
+    if (resume?.own) this.#positions.restore(OWN_LOG, resume.own);
+    for (const roomId of rooms) if (resume?.rooms?.[roomId]) this.#positions.restore(roomId, resume.rooms[roomId]);
     for (const roomId of rooms) this.#rooms.want(roomId);
     this.#ready.promise.catch(() => {}); // Who does not wait for connect() learns the end from `state`.
   }
@@ -901,14 +1007,25 @@ export class RoomcastClient {
   /** The wanted rooms: `{room_id, state: "joining"|"joined"|"leaving", members, position}`. */
   get rooms() { return this.#rooms.list(); }
 
+  /**
+   * Where the application stands in the logs: what it was handed so far. Given as the option `resume` to a later client, that one
+   * goes on from here. Plain data, for instance for `sessionStorage`.
+   */
+  get positions() {
+    const { [OWN_LOG]: own = null, ...rooms } = Object.fromEntries(this.#positions.entries());
+    return { own, rooms };
+  }
+
   /** The nodes as last heard: `{node_id, url, sessions, state}`. */
   get nodes() { return [...this.#directory.nodes]; }
 
   /**
    * Calls `listener` with every event of a type.
+   * @throws {TypeError} for `gap`, which is an option and not an event
    * @returns {() => void} takes the listener away again
    */
   on(type, listener) {
+    if (type === "gap") throw new TypeError("gap is no event: gaps are told to the option onGap");
     this.#events.on(type, listener);
     return () => this.off(type, listener);
   }
@@ -996,7 +1113,7 @@ export class RoomcastClient {
     this.#events.emit("state", { state, previous, ...detail });
   }
 
-  /** One timer per purpose: `retry`, `stable`, `overlap`, `nodes`. */
+  /** One timer per purpose: `retry`, `stable`, `overlap`, `linger`, `nodes`. */
   #after(purpose, ms, callback) {
     this.#cancel(purpose);
     this.#timers.set(purpose, this.#clock.setTimeout(() => {
@@ -1014,6 +1131,7 @@ export class RoomcastClient {
     this.#cancel("retry");
     const url = this.#directory.choose();
     const since = this.#positions.get(OWN_LOG);
+    if (this.#current) this.#isMoving = true;
     if (this.#state === "reconnecting") this.#setState("reconnecting", { url, attempt: this.#attempt });
     this.#opening = new Connection({
       url, since, address: () => this.#address(url, since), WebSocket: this.#options.WebSocket, clock: this.#clock,
@@ -1044,7 +1162,7 @@ export class RoomcastClient {
 
   #onFrame(connection, frame) {
     if (frame.type === "push") return this.#onPush(connection, frame);
-    if (frame.type === "gap") return this.#onGap(frame);
+    if (frame.type === "gap") return this.#onGap(connection, frame);
     if (frame.type === "error") return this.#onError(connection, frame);
     if (frame.type === "welcome" && connection === this.#opening) return this.#onWelcome(connection, frame);
     if (connection !== this.#current) return; // The session left behind still brings pushes, and nothing else.
@@ -1057,6 +1175,7 @@ export class RoomcastClient {
 
   #onWelcome(connection, frame) {
     this.#opening = null;
+    this.#isMoving = false;
     const isMove = this.#current !== null;
     if (isMove) {
       this.#retire(this.#current);
@@ -1065,12 +1184,13 @@ export class RoomcastClient {
     this.#current = connection;
     this.#directory.identify(connection.url, frame.node_id);
     this.#after("stable", STABLE_AFTER_MS, () => this.#onStable());
-    const isLost = connection.since && frame.recovered !== true;
-    this.#positions.resume(OWN_LOG, frame, connection.since);
-    const welcome = { ...frame, url: connection.url, is_move: isMove };
+    const start = { retiring: this.#retiring, since: connection.since, frame };
+    const { continuity, hole } = this.#positions.begin(OWN_LOG, connection, start);
+    const position = this.#positions.get(OWN_LOG) ?? null;
+    const welcome = { ...frame, url: connection.url, is_move: isMove, continuity, position };
     this.#setState("connected", { url: connection.url, node_id: frame.node_id });
     this.#events.emit("welcome", welcome);
-    if (isLost) this.#events.emit("gap", gapEvent(null, "NOT_RECOVERED", connection.since, frame));
+    if (hole) this.#tellGap(null, causeOf(continuity), hole);
     if (this.#current !== connection) return; // A listener closed the client.
     if (this.#options.reportReceived) this.#beginReports(connection);
     this.#rooms.rejoin();
@@ -1094,9 +1214,11 @@ export class RoomcastClient {
   #onPush(connection, frame) {
     const { ack, reportReceived } = this.#options;
     const id = frame.message_id;
+    const verdict = this.#positions.accept(frame, connection);
+    if (verdict === "behind" || verdict === "foreign") return; // The application never gets it: no acknowledgement.
     const wantsAck = frame.ack === true && typeof id === "string";
     if (wantsAck && ack === "receipt") connection.acknowledge(id);
-    if (this.#positions.accept(frame)) {
+    if (verdict === "new") {
       const now = this.#clock.now();
       const age = frame.timestamp_ms > 0 ? connection.serverTime(now) - frame.timestamp_ms : NaN;
       if (reportReceived && frame.traceparent && connection.welcome) connection.report(id, now);
@@ -1106,11 +1228,17 @@ export class RoomcastClient {
     if (wantsAck && ack === "handler") this.#handled.whenTaken(id, () => connection.acknowledge(id));
   }
 
-  #onGap(frame) {
-    const log = frame.room_id ?? OWN_LOG;
-    const from = this.#positions.get(log);
-    this.#positions.set(log, frame);
-    this.#events.emit("gap", gapEvent(frame.room_id ?? null, "GAP", from, frame));
+  #onGap(connection, frame) {
+    const hole = this.#positions.gap(frame.room_id ?? OWN_LOG, connection, frame);
+    if (hole) this.#tellGap(frame.room_id ?? null, "GAP", hole);
+  }
+
+  #tellGap(room, cause, { from, to }) {
+    try {
+      this.#options.onGap?.({ room, cause, from: from ?? null, to: to ?? null });
+    } catch (error) {
+      reportFailure("gap", error);
+    }
   }
 
   #onError(connection, frame) {
@@ -1134,17 +1262,19 @@ export class RoomcastClient {
   }
 
   #retire(connection) {
-    this.#retiring?.close(CLOSE_NORMAL);
+    this.#release();
     this.#retiring = connection;
     this.#after("overlap", OVERLAP_MAX_MS, () => this.#release());
   }
 
   #releaseRetired() {
-    if (this.#retiring && this.#rooms.isSettledOn(this.#current)) this.#release();
+    if (!this.#retiring || this.#timers.has("linger") || !this.#rooms.isSettledOn(this.#current)) return;
+    this.#after("linger", LINGER_MS, () => this.#release());
   }
 
   #release() {
     this.#cancel("overlap");
+    this.#cancel("linger");
     this.#retiring?.close(CLOSE_NORMAL, "moved");
     this.#retiring = null;
   }
@@ -1152,17 +1282,21 @@ export class RoomcastClient {
   #onClose(connection, code, reason) {
     if (connection === this.#retiring) return this.#release();
     const wasOpening = connection === this.#opening;
+    // A move claims the place of the old session, which may be told so before the new one is welcomed, and also when the new
+    // one never is.
+    const isOwnTakeover = code === CLOSE_TAKEN_OVER && this.#isMoving;
     if (wasOpening) this.#opening = null;
     else this.#dropCurrent();
-    // A move claims the place of the old session, which may be told so before the new one is welcomed.
-    const isOwnTakeover = code === CLOSE_TAKEN_OVER && this.#opening !== null;
-    if (!isReconnectable(code) && !isOwnTakeover) return this.#finish(code, reason);
+    // Whatever another node says, the session that is there goes on.
+    const goesOn = this.#current !== null || isReconnectable(code) || (isOwnTakeover && !wasOpening);
+    if (!goesOn) return this.#finish(code, reason);
     if (wasOpening || code !== CLOSE_TOO_SLOW) this.#directory.fail(connection.url);
     this.#continue({ code, reason });
   }
 
   #dropCurrent() {
     this.#current = null;
+    this.#isMoving = false;
     this.#cancel("stable");
     this.#cancel("nodes");
     this.#release();
@@ -1207,12 +1341,17 @@ export class RoomcastClient {
   }
 }
 
+function causeOf(continuity) { return continuity === "unknown" ? "NO_LOG" : "NOT_RECOVERED"; }
+
 function closedError(code, reason) {
   return new RoomcastError("CLOSED", code ? `closed with ${code}${reason ? `: ${reason}` : ""}` : "the client is closed");
 }
 
 function checkOptions(options) {
-  const { userId, token, clientId = randomClientId(), ack = "receipt" } = options;
+  const { userId, token, clientId = randomClientId(), ack = "receipt", onGap } = options;
+  if (typeof onGap !== "function" && onGap !== null) {
+    throw new TypeError("onGap is required: a function that is told where messages may be missing, or null to do without");
+  }
   const url = String(options.url).split("#")[0];
   const refuse = (message) => {
     throw new RoomcastError("BAD_OPTION", message);
@@ -1228,6 +1367,8 @@ function checkOptions(options) {
     url, userId, userName: options.userName, token, clientId, ack, WebSocket, fetch,
     reportReceived: options.reportReceived === true,
     rooms: options.rooms ?? [],
+    resume: options.resume,
+    onGap,
     requestTimeoutMs: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,

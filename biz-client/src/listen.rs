@@ -2,7 +2,7 @@
 
 use roomcast_client::{
     Error, Event, Push, Subscriber,
-    subscriber::{Acknowledge, Payload, Target},
+    subscriber::{Acknowledge, Continuity, GapCause, Payload, Position, Target},
 };
 use roomcast_proto::pubsub::SelectConnectNodeRequest;
 use roomcast_types::RoomId;
@@ -67,21 +67,32 @@ async fn subscribe(
     })
 }
 
-/// Messages go to standard output, everything else is told on standard error.
+/// Messages go to standard output, everything else is told on standard error; as JSON gaps go to standard output, too,
+/// where they stand between the messages.
 fn show(event: Event, output: &mut Output) -> Result<(), Failure> {
     let note = match event {
         Event::Push(push) if output.is_json() => return output.line(&as_json(&push).to_string()),
         Event::Push(push) => return output.line(&as_line(&push)),
-        Event::Welcome(welcome) | Event::Reconnected(welcome) => {
-            format!("connected to {} as {}", welcome.node_id, welcome.user_id)
+        Event::Gap { room_id, cause, from, to } => {
+            if output.is_json() {
+                output
+                    .line(&gap_as_json(room_id.as_deref(), cause, from.as_ref(), to.as_ref()).to_string())?;
+            }
+            gap_as_line(room_id.as_deref(), cause, from.as_ref(), to.as_ref())
         }
-        Event::Joined(joined) => format!("joined {}, members: {}", joined.room_id, joined.members),
+        Event::Welcome(welcome) | Event::Reconnected(welcome) => {
+            let stands = stands(welcome.continuity, welcome.position.as_ref());
+            format!("connected to {} as {}{stands}", welcome.node_id, welcome.user_id)
+        }
+        Event::Joined(joined) => {
+            let stands = stands(joined.continuity, joined.position.as_ref());
+            format!("joined {}, members: {}{stands}", joined.room_id, joined.members)
+        }
         Event::JoinFailed { fault, is_retrying: false, .. } => {
             return Err(Failure::Refused(fault.to_string()));
         }
         Event::JoinFailed { fault, .. } => format!("{fault}; asking again"),
         Event::Left { room_id, reason } => return Err(Failure::Refused(format!("left {room_id}: {reason}"))),
-        Event::Gap { .. } => "messages may be missing here".to_owned(),
         Event::Refused(fault) => fault.to_string(),
         Event::Disconnected { code, reason, retry_in } => {
             format!("disconnected ({code} {reason}); connecting again in {} ms", retry_in.as_millis())
@@ -98,6 +109,49 @@ fn show(event: Event, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What follows the line of a session or a room; nothing the first time in a log without positions.
+fn stands(continuity: Continuity, position: Option<&Position>) -> String {
+    let became = match continuity {
+        Continuity::First => "",
+        Continuity::Unbroken => ", nothing missed",
+        Continuity::Recovered => ", recovered: what was missed follows",
+        Continuity::Lost | Continuity::Unknown => ", not recovered",
+    };
+    let at = position.map(|position| format!(", at offset {}", position.offset)).unwrap_or_default();
+    format!("{at}{became}")
+}
+
+fn gap_as_line(
+    room: Option<&str>,
+    cause: GapCause,
+    from: Option<&Position>,
+    to: Option<&Position>,
+) -> String {
+    let whose = room.map_or("to this user".to_owned(), |room| format!("of room {room}"));
+    let from = from.map(|from| format!(" after offset {}", from.offset)).unwrap_or_default();
+    let to = to.map(|to| format!(" up to offset {}", to.offset)).unwrap_or_default();
+    let why = match cause {
+        GapCause::Told => "",
+        GapCause::NotRecovered => ": the log no longer has them",
+        GapCause::NoLog => ": there was no log to recover them from",
+    };
+    format!("GAP: messages {whose} may be missing{from}{to}{why}")
+}
+
+fn gap_as_json(
+    room_id: Option<&str>,
+    cause: GapCause,
+    from: Option<&Position>,
+    to: Option<&Position>,
+) -> Value {
+    let cause = match cause {
+        GapCause::Told => "GAP",
+        GapCause::NotRecovered => "NOT_RECOVERED",
+        GapCause::NoLog => "NO_LOG",
+    };
+    json!({"gap": {"room_id": room_id, "cause": cause, "from": from, "to": to}})
+}
+
 fn as_line(push: &Push) -> String {
     let target = match &push.target {
         Target::Room(room_id) => format!("room {room_id}"),
@@ -108,7 +162,8 @@ fn as_line(push: &Push) -> String {
         Payload::Text(text) => text.clone(),
         Payload::Binary(bytes) => format!("({} bytes)", bytes.len()),
     };
-    printable(&format!("{}  {target}  {}  {payload}", push.message_id, push.content_type))
+    let offset = push.position.as_ref().map(|at| format!("  #{}", at.offset)).unwrap_or_default();
+    printable(&format!("{}  {target}{offset}  {}  {payload}", push.message_id, push.content_type))
 }
 
 fn as_json(push: &Push) -> Value {
@@ -131,5 +186,6 @@ fn as_json(push: &Push) -> Value {
         "timestamp": push.timestamp,
         "timestamp_ms": push.accepted_at_ms,
         "ack": push.wants_ack,
+        "position": push.position,
     })
 }

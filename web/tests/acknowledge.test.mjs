@@ -64,6 +64,7 @@ test("what_a_lost_session_was_sent_is_not_acknowledged_on_the_next", async () =>
   cluster.socket.drop();
   await cluster.clock.advance(500);
   await cluster.welcome();
+  await cluster.answerJoins();
   await cluster.clock.advance(1000);
   assert.deepEqual([acks(cluster.socket), cluster.socket.frames("received")], [[], [{ type: "received", items: [] }]]);
   cluster.socket.receive(wanted("m1"));
@@ -81,10 +82,10 @@ test("each_session_of_a_move_gets_the_acknowledgements_of_what_it_sent", async (
   const next = cluster.socket;
   await cluster.welcome(next);
   old.receive(wanted("m1"));
-  next.receive(wanted("m2"));
   await cluster.answerJoins(next);
-  assert.equal(old.closedWith.code, 1000);
+  next.receive(wanted("m2"));
   await cluster.clock.advance(1000);
+  assert.equal(old.closedWith.code, 1000);
   assert.deepEqual([acks(old), acks(next)], [[["m1"]], [["m2"]]]);
 });
 
@@ -168,6 +169,7 @@ test("a_handler_that_ends_after_its_session_acknowledges_on_the_next_only_a_repe
   lost.drop();
   await cluster.clock.advance(500);
   await cluster.welcome();
+  await cluster.answerJoins();
   done();
   await cluster.clock.advance(1000);
   assert.deepEqual([acks(lost), acks(cluster.socket)], [[], []]);
@@ -186,9 +188,9 @@ test("sampled_messages_are_reported_with_their_arrival_on_the_nodes_clock", asyn
   await cluster.clock.advance(20);
   cluster.socket.receive({ type: "pong", id: cluster.socket.last("ping").id });
   await settle();
-  cluster.socket.receive(push("m1", { traceparent: TRACEPARENT }));
-  cluster.socket.receive(push("m1", { traceparent: TRACEPARENT }));
-  cluster.socket.receive(push("unsampled"));
+  cluster.socket.receive(push("m1", { target: "all", traceparent: TRACEPARENT }));
+  cluster.socket.receive(push("m1", { target: "all", traceparent: TRACEPARENT }));
+  cluster.socket.receive(push("unsampled", { target: "all" }));
   await cluster.clock.advance(1000);
   const items = cluster.socket.frames("received").flatMap((frame) => frame.items);
   assert.deepEqual(items, [{ message_id: "m1", at_ms: local + 20 + 5_000 + 10 }]);
@@ -209,8 +211,8 @@ test("a_push_knows_its_age_and_its_trace", async () => {
   assert.equal(client.serverTime(), null);
   const ahead = 60_000;
   await cluster.welcome(cluster.socket, { server_time_ms: cluster.clock.now() + ahead });
-  cluster.socket.receive(push("m1", { timestamp_ms: cluster.clock.now() + ahead - 42, traceparent: TRACEPARENT }));
-  cluster.socket.receive(push("m2", { timestamp_ms: cluster.clock.now() + ahead + 1_000 }));
+  cluster.socket.receive(push("m1", { target: "all", timestamp_ms: cluster.clock.now() + ahead - 42, traceparent: TRACEPARENT }));
+  cluster.socket.receive(push("m2", { target: "all", timestamp_ms: cluster.clock.now() + ahead + 1_000 }));
   const [first, ahead_of_us] = cluster.of("push");
   assert.deepEqual([first.age_ms, first.traceId], [42, "0af7651916cd43dd8448eb211c80319c"]);
   assert.deepEqual([ahead_of_us.age_ms, ahead_of_us.traceId], [0, null]);

@@ -7,7 +7,7 @@ import { RoomcastClient } from "../roomcast.js";
 
 globalThis.crypto ??= webcrypto; // node 18 has none of its own
 
-const ALL_EVENTS = ["state", "welcome", "joined", "left", "push", "gap", "notice", "error", "acknowledged", "nodes"];
+const ALL_EVENTS = ["state", "welcome", "joined", "left", "push", "notice", "error", "acknowledged", "nodes"];
 
 /** Lets every promise that can settle now settle. */
 export async function settle() {
@@ -103,7 +103,7 @@ export class Cluster {
   /** What `/nodes` answers, by origin; an origin that is absent refuses connections. */
   nodeLists = new Map();
 
-  /** A client of this cluster whose events are recorded. `random` is 0.5 unless given: every jitter is half its ceiling. */
+  /** A client of this cluster whose events and gaps are recorded. `random` is 0.5 unless given: every jitter is half its ceiling. */
   client({ recorded = ALL_EVENTS, ...options } = {}) {
     const cluster = this;
     class Socket extends FakeSocket {
@@ -119,6 +119,7 @@ export class Cluster {
       fetch: (url) => cluster.#fetch(url),
       clock: this.clock,
       random: () => 0.5,
+      onGap: (gap) => this.events.push(["gap", gap]),
       ...options,
     });
     for (const type of recorded) client.on(type, (event) => this.events.push([type, event]));

@@ -18,11 +18,19 @@ test("connect_sends_who_one_is_and_resolves_with_welcome", async () => {
 
 test("options_that_cannot_work_are_refused_at_once", () => {
   const WebSocket = class {};
-  const refused = (options) => assert.throws(() => new RoomcastClient({ WebSocket, ...options }), { code: "BAD_OPTION" });
+  const refused = (options) => assert.throws(() => new RoomcastClient({ WebSocket, onGap: null, ...options }), { code: "BAD_OPTION" });
   refused({ url: "http://n1/ws", userId: "u" });
   refused({ url: "ws://n1/ws" });
   refused({ url: "ws://n1/ws", userId: "u", clientId: "no spaces" });
   refused({ url: "ws://n1/ws", userId: "u", ack: "sometimes" });
+});
+
+test("nobody_forgets_that_messages_may_be_missing", () => {
+  const make = (options) => new RoomcastClient({ url: "ws://n1/ws", userId: "u", WebSocket: class {}, ...options });
+  assert.throws(() => make({}), { name: "TypeError", message: /^onGap is required: .* or null/ });
+  assert.throws(() => make({ onGap: true }), TypeError);
+  const client = make({ onGap: null });
+  assert.throws(() => client.on("gap", () => {}), { name: "TypeError", message: /onGap/ });
 });
 
 test("wanted_rooms_are_joined_after_welcome", async () => {
@@ -187,19 +195,28 @@ test("a_gap_frame_is_surfaced_and_moves_the_position", async () => {
   const client = await cluster.connected({ rooms: ["room-001"] }, { epoch: "e", offset: 7 });
   cluster.socket.receive({ type: "gap", room_id: "room-001", epoch: "e2", offset: 50 });
   assert.deepEqual(cluster.of("gap"), [
-    { type: "gap", room_id: "room-001", cause: "GAP", from: { epoch: "e", offset: 7 }, epoch: "e2", offset: 50 },
+    { room: "room-001", cause: "GAP", from: { epoch: "e", offset: 7 }, to: { epoch: "e2", offset: 50 } },
   ]);
   assert.deepEqual(client.rooms[0].position, { epoch: "e2", offset: 50 });
 });
 
-test("a_gap_that_nobody_listens_to_goes_to_the_console", async (context) => {
-  const warn = context.mock.method(console, "warn", () => {});
+test("a_gap_handler_that_throws_stops_nothing", async (context) => {
+  const error = context.mock.method(console, "error", () => {});
   const cluster = new Cluster();
-  const client = cluster.client({ recorded: ["push"] });
-  client.connect();
-  await cluster.welcome();
-  cluster.socket.receive({ type: "gap", room_id: "room-001", epoch: "e", offset: 1 });
-  assert.equal(warn.mock.callCount(), 1);
+  const onGap = () => { throw new Error("mine"); };
+  const client = await cluster.connected({ rooms: ["room-001"], onGap }, { epoch: "e", offset: 7 });
+  cluster.socket.receive({ type: "gap", room_id: "room-001", epoch: "e", offset: 9 });
+  cluster.socket.receive(push("m10", { epoch: "e", offset: 10 }));
+  assert.deepEqual([error.mock.callCount(), cluster.of("push").length, client.state], [1, 1, "connected"]);
+});
+
+test("what_is_said_of_a_room_that_one_is_not_in_is_nothing", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] }, { epoch: "e", offset: 7 });
+  cluster.socket.receive({ type: "gap", room_id: "room-002", epoch: "e", offset: 1 });
+  cluster.socket.receive(push("m", { room_id: "room-002" }));
+  assert.deepEqual([cluster.of("gap"), cluster.of("push")], [[], []]);
+  assert.deepEqual(client.positions, { own: null, rooms: { "room-001": { epoch: "e", offset: 7 } } });
 });
 
 test("silence_is_probed_and_an_answer_keeps_the_session", async () => {

@@ -197,7 +197,8 @@ async fn json_is_the_reply_with_its_defaults() {
     let reply: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(
         reply,
-        json!({"message_id": "01J0000000000000000000000A", "logged": false, "degraded": [], "receipt": {
+        json!({"message_id": "01J0000000000000000000000A", "epoch": "", "offset": 0, "logged": false,
+            "duplicate": false, "degraded": [], "receipt": {
             "level": "WRITTEN", "complete": true, "targets": 3, "pending": 0,
             "outcomes": {"WRITTEN": 2, "FILTERED": 1},
             "nodes": {"addressed": 2, "unreachable": 0, "blind": 0}, "users": []}})

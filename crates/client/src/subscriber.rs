@@ -24,14 +24,15 @@ use tokio::{
 
 pub use self::{
     ack::Acknowledge,
-    event::{Continuity, Event, Joined, Payload, Push, Target, Welcome},
-    position::Position,
+    event::{Event, GapCause, Joined, Payload, Push, Target, Welcome},
+    position::{Continuity, Position},
 };
 use self::{
     ack::Acks,
     address::NodeUrl,
     directory::Directory,
     driver::{Command, Driver, Identity},
+    position::{Log, Positions},
     rooms::RoomSet,
 };
 use crate::error::Error;
@@ -53,6 +54,7 @@ pub struct Builder {
     client_id: Option<String>,
     token: Option<String>,
     rooms: Vec<String>,
+    since: Vec<(Log, Position)>,
     request_timeout: Duration,
     events_max: usize,
     acknowledge: Acknowledge,
@@ -96,6 +98,19 @@ impl Builder {
         self
     }
 
+    /// As [`Builder::room`], from where an earlier life of the application stood: what it missed comes, or [`Event::Gap`].
+    pub fn room_since(mut self, room_id: impl Into<String>, position: Position) -> Self {
+        let room_id = room_id.into();
+        self.since.push((Log::Room(room_id.clone()), position));
+        self.room(room_id)
+    }
+
+    /// From where an earlier life of the application stood in the user's own log.
+    pub fn since(mut self, position: Position) -> Self {
+        self.since.push((Log::Own, position));
+        self
+    }
+
     /// How long a join or leave waits for its answer, reconnects included (10 s).
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
@@ -132,17 +147,25 @@ impl Builder {
         let rooms = RoomSet::new(rooms.collect::<Result<Vec<_>, _>>()?, self.request_timeout);
         let identity =
             Identity { user_id, user_name: self.user_name, client_id: client_id.clone(), token: self.token };
+        let mut positions = Positions::default();
+        for (log, position) in self.since {
+            positions.restore(log, position);
+        }
+        let acks = Acks::new(self.acknowledge);
         let (commands, to_do) = mpsc::channel(COMMANDS_MAX);
         let (told, events) = mpsc::channel(self.events_max);
-        let task = tokio::spawn(
-            Driver::new(identity, directory, rooms, Acks::new(self.acknowledge), to_do, told).run(),
-        );
+        let driver = Driver::new(identity, directory, rooms, positions, acks, (to_do, told));
+        let task = tokio::spawn(driver.run());
         Ok(Subscriber { client_id, events, rooms: Rooms { commands }, task })
     }
 }
 
 /// Holds one session with the cluster: reconnects with back-off, to another node when its own is gone or drains; joins
-/// its rooms again; hands every push over once. Only `ws://` addresses: this build has no TLS.
+/// its rooms again; hands every push over once, and those of a log in its order. Only `ws://` addresses: this build has no
+/// TLS.
+///
+/// **What was missed** while there was no session follows from the logs of the rooms and the user. Where it does not, or
+/// may not, an [`Event::Gap`] stands in its place: the application then reads what it needs from elsewhere.
 ///
 /// **Backpressure**: at most 256 events wait for [`Subscriber::next`]. An application that reads slower stops the
 /// reading of the socket, and the node closes a session that falls too far behind (4002, then a reconnect).
@@ -157,8 +180,12 @@ impl Builder {
 /// while let Some(event) = subscriber.next().await {
 ///     match event {
 ///         Event::Push(push) => println!("{:?}", push.payload.as_text()),
+///         Event::Gap { room_id, from, to, .. } => println!("missed in {room_id:?}: after {from:?}, up to {to:?}"),
+///         Event::JoinFailed { room_id, fault, .. } => eprintln!("not in {room_id}: {fault}"),
+///         Event::Left { room_id, reason } => eprintln!("out of {room_id}: {reason}"),
+///         Event::Refused(fault) => eprintln!("{fault}"),
 ///         Event::Closed { reason, .. } => eprintln!("the end: {reason}"),
-///         _ => {}
+///         Event::Welcome(_) | Event::Reconnected(_) | Event::Joined(_) | Event::Disconnected { .. } => {}
 ///     }
 /// }
 /// # Ok(())
@@ -182,6 +209,7 @@ impl Subscriber {
             client_id: None,
             token: None,
             rooms: Vec::new(),
+            since: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
             events_max: EVENTS_MAX,
             acknowledge: Acknowledge::default(),

@@ -9,7 +9,7 @@ use roomcast_types::Fault;
 use super::{
     ack::Asked,
     frame::{PushFrame, position},
-    position::{Log, Position},
+    position::{Continuity, Hole, Log, Position},
 };
 
 /// What happened, in the order in which it happened.
@@ -39,12 +39,17 @@ pub enum Event {
     },
     /// A message. Each is handed over once.
     Push(Push),
-    /// Messages may be missing.
+    /// Messages of a room, or to this user, may be missing between the event before and the one after. Told for each log
+    /// that could not be followed without a hole; messages to everyone have no log, so each loss of a session is one.
     Gap {
         /// The room; `None` for messages to the user.
         room_id: Option<String>,
-        /// Where the log stands now, when it is known.
-        position: Option<Position>,
+        /// How it came to be.
+        cause: GapCause,
+        /// The last position before the hole, when one was known.
+        from: Option<Position>,
+        /// Where the log goes on: messages after `from` up to here may be missing. `None` when it keeps no positions.
+        to: Option<Position>,
     },
     /// The node refused something that is no join or leave.
     Refused(Fault),
@@ -79,6 +84,11 @@ pub struct Welcome {
     pub client_id: String,
     /// The address connected to.
     pub url: String,
+    /// What became of the messages to this user between the last session and this one.
+    pub continuity: Continuity,
+    /// Where the user's own log stands for this client, when it has one. With [`super::Builder::since`] a later life of the
+    /// application goes on from here.
+    pub position: Option<Position>,
 }
 
 /// A room that is joined.
@@ -90,21 +100,20 @@ pub struct Joined {
     pub members: u64,
     /// What became of the messages between the last session and this one.
     pub continuity: Continuity,
+    /// Where the room's log stands for this client, when it has one. With [`super::Builder::room_since`] a later life of
+    /// the application goes on from here.
+    pub position: Option<Position>,
 }
 
-/// Whether anything is missing before a `Joined`.
+/// How a hole came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Continuity {
-    /// The first join.
-    First,
-    /// Joined on the new session before the old one ended.
-    Unbroken,
-    /// The missed messages follow.
-    Recovered,
-    /// Messages were missed; a `Gap` follows.
-    Lost,
-    /// The room keeps no log: messages may have been missed.
-    Unknown,
+pub enum GapCause {
+    /// The node said so while the session was open.
+    Told,
+    /// On coming back: the log no longer has what was missed.
+    NotRecovered,
+    /// On coming back: there was no position to come back to. The log is switched off, or its store did not answer.
+    NoLog,
 }
 
 /// Whom a push was for.
@@ -214,6 +223,19 @@ impl Push {
             Target::User => Some(Log::Own),
             Target::All => None,
         }
+    }
+}
+
+impl Event {
+    /// Tells of a hole in a log.
+    pub(super) fn gap(room_id: Option<String>, cause: GapCause, hole: Hole) -> Self {
+        Self::Gap { room_id, cause, from: hole.from, to: hole.to }
+    }
+}
+
+impl From<Continuity> for GapCause {
+    fn from(continuity: Continuity) -> Self {
+        if continuity == Continuity::Unknown { Self::NoLog } else { Self::NotRecovered }
     }
 }
 

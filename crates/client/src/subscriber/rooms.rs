@@ -2,22 +2,28 @@
 //!
 //! | room | join sent | joined | refused, retryable | refused | session lost |
 //! |---|---|---|---|---|---|
-//! | asked (`request`) | asks again | in | waits (`ask_at`) | forgotten | asks after `welcome` |
+//! | asked (`requests`) | asks again | in | waits (`ask_at`) | forgotten | asks after `welcome` |
 //! | in (`session`) | asked | stays | asks again later | stays | asks after `welcome` |
 //! | `leaving` | asked | ignored | in | in, or forgotten | forgotten |
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use roomcast_types::{Code, Fault};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    event::{Continuity, Event, Joined},
+    event::{Event, Joined},
     frame::{ClientFrame, ErrorFrame, JoinedFrame, LeftFrame, position},
     jitter::Jitter,
-    position::{Log, Position, Positions},
+    position::{Log, Position, Positions, Start},
 };
 use crate::error::Error;
+
+/// Joins of one room whose answers still count.
+const REQUESTS_MAX: usize = 4;
 
 /// Who waits for a join to be answered.
 pub type JoinReply = oneshot::Sender<Result<Joined, Error>>;
@@ -43,10 +49,6 @@ impl Step<'_> {
         *self.last_id += 1;
         *self.last_id
     }
-
-    fn is_open(&self, session: Option<u64>) -> bool {
-        session.is_some() && (session == self.session || session == self.retiring)
-    }
 }
 
 #[derive(Default)]
@@ -57,7 +59,8 @@ struct Room {
     /// Wanted whether or not somebody waits for it.
     is_pinned: bool,
     leaving: Option<u64>,
-    request: Option<Request>,
+    /// Joins without an answer on this session; the youngest is the last.
+    requests: VecDeque<Request>,
     /// When to ask (again).
     ask_at: Option<Instant>,
     attempt: u32,
@@ -151,31 +154,26 @@ impl RoomSet {
 
     /// Takes a `joined` of the current session.
     pub fn on_joined(&mut self, step: &mut Step, frame: JoinedFrame) {
+        let Some(session) = step.session else { return };
         let Some(room) = self.rooms.get_mut(&frame.room_id) else { return };
-        let is_foreign = room.request.as_ref().is_some_and(|request| frame.id != Some(request.id));
-        if room.leaving.is_some() || is_foreign {
-            return;
-        }
-        let since = room.request.take().and_then(|request| request.since);
-        let is_recovered = since.is_some() && frame.recovered == Some(true);
-        let continuity = match (&since, room.was_joined) {
-            (_, false) => Continuity::First,
-            (Some(_), true) if is_recovered => Continuity::Recovered,
-            (Some(_), true) => Continuity::Lost,
-            (None, true) if step.is_open(room.session) => Continuity::Unbroken,
-            (None, true) => Continuity::Unknown,
-        };
+        let Some(since) = room.since_of(frame.id) else { return };
         room.stop();
         (room.session, room.was_joined, room.attempt) = (step.session, true, 0);
-        let position = position(&frame.epoch, frame.offset);
-        step.positions.resume(Log::Room(frame.room_id.clone()), position.clone(), is_recovered);
-        let joined = Joined { room_id: frame.room_id.clone(), members: frame.members, continuity };
+        let given = position(&frame.epoch, frame.offset);
+        let log = Log::Room(frame.room_id.clone());
+        // `recovered` says that a position was named, also in a join that was given up since.
+        let since = since.or_else(|| frame.recovered.and_then(|_| step.positions.get(&log).cloned()));
+        let is_recovered = frame.recovered == Some(true);
+        let start = Start { session, retiring: step.retiring, since, given, is_recovered };
+        let (continuity, hole) = step.positions.begin(log.clone(), start);
+        let position = step.positions.get(&log).cloned();
+        let joined = Joined { room_id: frame.room_id.clone(), members: frame.members, continuity, position };
         for (_, waiter) in room.waiters.drain(..) {
             let _ = waiter.send(Ok(joined.clone()));
         }
         step.events.push(Event::Joined(joined));
-        if continuity == Continuity::Lost {
-            step.events.push(Event::Gap { room_id: Some(frame.room_id), position });
+        if let Some(hole) = hole {
+            step.events.push(Event::gap(Some(frame.room_id), continuity.into(), hole));
         }
     }
 
@@ -183,9 +181,9 @@ impl RoomSet {
     pub fn on_left(&mut self, step: &mut Step, frame: LeftFrame) {
         match self.rooms.get_mut(&frame.room_id) {
             // A join was sent after the leave that this answers: its own answer decides.
-            Some(room) if room.request.is_some() => {
+            Some(room) if !room.requests.is_empty() => {
                 (room.session, room.was_joined) = (None, false);
-                step.positions.set(Log::Room(frame.room_id.clone()), None);
+                step.positions.forget(&Log::Room(frame.room_id.clone()));
                 step.events.push(Event::Left { room_id: frame.room_id, reason: frame.reason });
             }
             Some(_) => self.forget(step, &frame.room_id, Some(&frame.reason)),
@@ -221,7 +219,7 @@ impl RoomSet {
             for (_, waiter) in room.waiters.drain(..) {
                 let _ = waiter.send(Err(Error::Rejected(fault.clone())));
             }
-            if !step.is_open(room.session) {
+            if room.session != step.session {
                 self.forget(step, &room_id, None);
             }
         }
@@ -290,7 +288,7 @@ impl RoomSet {
         for (_, waiter) in room.waiters {
             let _ = waiter.send(Err(Error::Left { room_id: room_id.to_owned() }));
         }
-        step.positions.set(Log::Room(room_id.to_owned()), None);
+        step.positions.forget(&Log::Room(room_id.to_owned()));
         if let Some(reason) = left {
             step.events.push(Event::Left { room_id: room_id.to_owned(), reason: reason.to_owned() });
         }
@@ -300,7 +298,7 @@ impl RoomSet {
 impl Room {
     /// Sends the join, with the position unless this session has the room already; again if no answer comes.
     fn ask(&mut self, room_id: &str, step: &mut Step, timeout: Duration) {
-        self.stop();
+        self.ask_at = None;
         if step.session.is_none() {
             return;
         }
@@ -309,18 +307,39 @@ impl Room {
         let since = if is_here { None } else { step.positions.get(&log).cloned() };
         let id = step.next_id();
         step.frames.push(ClientFrame::Join { id, room_id: room_id.to_owned(), since: since.clone() });
-        self.request = Some(Request { id, since });
+        if self.requests.len() == REQUESTS_MAX {
+            // Answers come in order: the first are the ones to wait for.
+            self.requests.pop_back();
+        }
+        self.requests.push_back(Request { id, since });
         self.ask_at = Some(step.now + timeout);
     }
 
     fn stop(&mut self) {
-        (self.request, self.ask_at) = (None, None);
+        self.requests.clear();
+        self.ask_at = None;
+    }
+
+    /// The `since` of the join that a `joined` answers; `None` when it answers none of these: the room was left since.
+    /// An answer that came late counts, because what follows it on the session begins at its `since`.
+    fn since_of(&self, id: Option<u64>) -> Option<Option<Position>> {
+        if self.leaving.is_some() {
+            return None;
+        }
+        if self.requests.is_empty() {
+            return Some(None);
+        }
+        let answered = self.requests.iter().find(|request| Some(request.id) == id)?;
+        Some(answered.since.clone())
     }
 
     /// An error without an id answers by its room.
     fn waits_for(&self, room_id: &str, error: &ErrorFrame) -> bool {
-        let Some(id) = self.leaving.or(self.request.as_ref().map(|request| request.id)) else { return false };
-        error.id.map_or(error.room_id.as_deref() == Some(room_id), |answered| answered == id)
+        let is_answered = |id: u64| error.id.map_or(error.room_id.as_deref() == Some(room_id), |of| of == id);
+        match self.leaving {
+            Some(id) => is_answered(id),
+            None => self.requests.iter().any(|request| is_answered(request.id)),
+        }
     }
 }
 

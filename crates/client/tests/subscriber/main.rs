@@ -3,14 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::result_large_err)]
 
 mod acknowledging;
+mod moving;
 mod node;
+mod resuming;
 
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use roomcast_client::{
     Error, Event, Subscriber,
-    subscriber::{Continuity, Target},
+    subscriber::{Continuity, GapCause, Target},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -50,8 +52,13 @@ async fn a_stopping_node_is_left_and_its_rooms_joined_again() {
     let join = peer.grant().await;
     assert_eq!(join.get("since"), None, "no position is known");
     assert!(matches!(next(&mut subscriber).await, Event::Reconnected(_)));
+    let gap = next(&mut subscriber).await;
+    assert_eq!(gap, Event::Gap { room_id: None, cause: GapCause::NoLog, from: None, to: None });
     let Event::Joined(joined) = next(&mut subscriber).await else { panic!() };
     assert_eq!(joined.continuity, Continuity::Unknown);
+    let gap = next(&mut subscriber).await;
+    let room_id = Some("r".to_owned());
+    assert_eq!(gap, Event::Gap { room_id, cause: GapCause::NoLog, from: None, to: None });
     peer.push("after").await;
     assert_eq!(next_push(&mut subscriber).await, "after");
 }
@@ -90,29 +97,6 @@ async fn a_vanished_node_is_replaced_by_one_of_its_list() {
             other => panic!("{other:?}"),
         }
     }
-}
-
-#[tokio::test]
-async fn a_draining_node_is_left_without_a_missing_message() {
-    let other = Node::new("b").await;
-    let mut node = Node::new("a").await;
-    node.nodes = json!({"nodes": [node.listed(), other.listed()]});
-    let mut subscriber = start(&node);
-    let mut old = in_room(&mut subscriber, &node).await;
-    node.answer_nodes().await;
-    old.say(json!({"type": "notice", "reason": "DRAINING", "reconnect_after_ms": 100})).await;
-    let mut new = other.welcome().await;
-    let join = new.hear().await;
-    old.push("1").await;
-    assert!(matches!(next(&mut subscriber).await, Event::Reconnected(_)));
-    assert_eq!(next_push(&mut subscriber).await, "1");
-    new.say(json!({"type": "joined", "id": join["id"], "room_id": "r", "members": 1})).await;
-    let Event::Joined(joined) = next(&mut subscriber).await else { panic!() };
-    assert_eq!(joined.continuity, Continuity::Unbroken);
-    assert_eq!(old.hear().await, json!({"closed": 1000}));
-    new.push("1").await;
-    new.push("2").await;
-    assert_eq!(next_push(&mut subscriber).await, "2", "the other is a repeat");
 }
 
 #[tokio::test]

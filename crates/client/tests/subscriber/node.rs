@@ -66,10 +66,15 @@ impl Node {
     }
 
     pub async fn welcome(&self) -> Peer {
+        self.welcome_with(json!({})).await
+    }
+
+    /// With further fields.
+    pub async fn welcome_with(&self, fields: Value) -> Peer {
         let mut peer = self.accept().await;
-        peer.say(json!({"type": "welcome", "protocol": 1, "session_id": "s", "node_id": self.name,
-            "user_id": "u", "client_id": "c", "ping_interval_ms": 25_000}))
-            .await;
+        let frame = json!({"type": "welcome", "protocol": 1, "session_id": "s", "node_id": self.name,
+            "user_id": "u", "client_id": "c", "ping_interval_ms": 25_000});
+        peer.say(with(frame, fields)).await;
         peer
     }
 
@@ -105,16 +110,34 @@ impl Peer {
 
     /// Hears a join and grants it.
     pub async fn grant(&mut self) -> Value {
+        self.grant_with(json!({})).await
+    }
+
+    /// With further fields.
+    pub async fn grant_with(&mut self, fields: Value) -> Value {
         let join = self.hear().await;
         assert_eq!(join["type"], "join");
-        self.say(json!({"type": "joined", "id": join["id"], "room_id": join["room_id"], "members": 1})).await;
+        let frame = json!({"type": "joined", "id": join["id"], "room_id": join["room_id"], "members": 1});
+        self.say(with(frame, fields)).await;
         join
     }
 
     pub async fn push(&mut self, message_id: &str) {
-        self.say(json!({"type": "push", "target": "room", "room_id": "r", "message_id": message_id,
-            "content": {"type": "TEXT", "data": message_id, "timestamp": 1}, "timestamp_ms": 2}))
-            .await;
+        self.push_with(message_id, json!({})).await;
+    }
+
+    /// With further fields, for example a position.
+    pub async fn push_with(&mut self, message_id: &str, fields: Value) {
+        let frame = json!({"type": "push", "target": "room", "room_id": "r", "message_id": message_id,
+            "content": {"type": "TEXT", "data": message_id, "timestamp": 1}, "timestamp_ms": 2});
+        self.say(with(frame, fields)).await;
+    }
+
+    /// Messages of these offsets in epoch `e`; each id is `m` and the offset.
+    pub async fn push_logged(&mut self, offsets: impl IntoIterator<Item = u64>) {
+        for offset in offsets {
+            self.push_with(&format!("m{offset}"), at(offset)).await;
+        }
     }
 
     pub async fn close(mut self, code: u16) {
@@ -122,6 +145,17 @@ impl Peer {
         self.socket.close(Some(frame)).await.unwrap();
         while self.socket.next().await.is_some() {}
     }
+}
+
+fn with(mut frame: Value, fields: Value) -> Value {
+    let (Value::Object(frame_fields), Value::Object(fields)) = (&mut frame, fields) else { panic!() };
+    frame_fields.extend(fields);
+    frame
+}
+
+/// The fields of a position in epoch `e`.
+pub fn at(offset: u64) -> Value {
+    json!({"epoch": "e", "offset": offset})
 }
 
 pub async fn next(subscriber: &mut Subscriber) -> Event {

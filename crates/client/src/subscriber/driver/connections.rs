@@ -11,20 +11,23 @@ use crate::subscriber::{
     event::{Event, Welcome},
     frame::position,
     nodes,
-    position::Log,
+    position::{Log, Start},
     socket::{self, Ended, Session},
 };
 
 /// A session that lived this long was a success: the back-off starts over and failed nodes are forgiven.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// The old session of a move is closed after this time even if a room could not be joined on the new one.
-const OVERLAP_MAX: Duration = Duration::from_secs(10);
+const OVERLAP_MAX: Duration = Duration::from_secs(30);
+/// It stays for this long after every room was: what no log keeps is then still on its way to it.
+const LINGER: Duration = Duration::from_millis(500);
 const NODES_REFRESH: Duration = Duration::from_secs(30);
 
 impl Driver {
     pub(super) fn open(&mut self) {
         self.retry_at = None;
         self.last_session += 1;
+        self.is_moving |= self.current.is_some();
         let url = self.directory.choose();
         let since = self.positions.get(&Log::Own).cloned();
         let since_text = since.as_ref().map(|since| format!("{}:{}", since.epoch, since.offset));
@@ -42,44 +45,57 @@ impl Driver {
 
     pub(super) async fn on_opened(&mut self, session: Session) -> Option<Event> {
         let now = Instant::now();
+        self.is_moving = false;
         if let Some(old) = self.current.take() {
             self.release().await;
             self.retiring = Some(old);
             self.release_at = Some(now + OVERLAP_MAX);
             self.collect(|rooms, step| rooms.session_ended(step));
         }
-        let frame = &session.welcome;
-        self.directory.identify(&session.url, &frame.node_id);
+        self.directory.identify(&session.url, &session.welcome.node_id);
         self.stable_at = Some(now + STABLE_AFTER);
-        let given = position(&frame.epoch, frame.offset);
-        let is_recovered = session.since.is_some() && frame.recovered == Some(true);
-        self.positions.resume(Log::Own, given.clone(), is_recovered);
+        self.tell_welcome(&session);
+        let url = session.url.clone();
+        self.current = Some(session);
+        self.refresh_nodes(Some(&url));
+        let (_, end) = self.step(|rooms, step| rooms.rejoin(step)).await;
+        self.release_if_settled();
+        end
+    }
+
+    fn tell_welcome(&mut self, session: &Session) {
+        let frame = &session.welcome;
+        let start = Start {
+            session: session.number,
+            retiring: self.retiring.as_ref().map(|retiring| retiring.number),
+            since: session.since.clone(),
+            given: position(&frame.epoch, frame.offset),
+            is_recovered: frame.recovered == Some(true),
+        };
+        let (continuity, hole) = self.positions.begin(Log::Own, start);
         let welcome = Welcome {
             session_id: frame.session_id.clone(),
             node_id: frame.node_id.clone(),
             user_id: frame.user_id.clone(),
             client_id: frame.client_id.clone(),
             url: session.url.to_string(),
+            continuity,
+            position: self.positions.get(&Log::Own).cloned(),
         };
         let is_first = !std::mem::replace(&mut self.was_connected, true);
         self.outbox.push_back(if is_first { Event::Welcome(welcome) } else { Event::Reconnected(welcome) });
-        if session.since.is_some() && !is_recovered {
-            self.outbox.push_back(Event::Gap { room_id: None, position: given });
-        }
-        let url = session.url.clone();
-        self.current = Some(session);
-        self.refresh_nodes(Some(&url));
-        let (_, end) = self.step(|rooms, step| rooms.rejoin(step)).await;
-        self.release_if_settled().await;
-        end
+        self.outbox.extend(hole.map(|hole| Event::gap(None, continuity.into(), hole)));
     }
 
     pub(super) fn on_not_opened(&mut self, url: &NodeUrl, ended: Ended) -> Option<Event> {
-        if ended.is_refused {
-            return Some(Event::Closed { code: None, reason: ended.reason });
-        }
-        if !closing::is_reconnectable(ended.code) {
-            return Some(Event::Closed { code: Some(ended.code), reason: ended.reason });
+        // Whatever another node says, the session that is there goes on.
+        if self.current.is_none() {
+            if ended.is_refused {
+                return Some(Event::Closed { code: None, reason: ended.reason });
+            }
+            if !closing::is_reconnectable(ended.code) {
+                return Some(Event::Closed { code: Some(ended.code), reason: ended.reason });
+            }
         }
         self.directory.fail(url);
         self.connect_later(ended);
@@ -90,8 +106,10 @@ impl Driver {
         let session = self.current.take()?;
         (self.stable_at, self.refresh_at, self.release_at, self.retiring) = (None, None, None, None);
         self.collect(|rooms, step| rooms.session_ended(step));
-        // A move claims the place of the old session, which may be told so before the new one is welcomed.
-        let is_own_takeover = ended.code == closing::TAKEN_OVER && self.opening.is_some();
+        // A move claims the place of the old session, which may be told so before the new one is welcomed, and also when
+        // the new one never is.
+        let was_moving = std::mem::take(&mut self.is_moving);
+        let is_own_takeover = ended.code == closing::TAKEN_OVER && was_moving;
         if !closing::is_reconnectable(ended.code) && !is_own_takeover {
             return Some(Event::Closed { code: Some(ended.code), reason: ended.reason });
         }
@@ -126,12 +144,13 @@ impl Driver {
         }
     }
 
-    pub(super) async fn release_if_settled(&mut self) {
+    pub(super) fn release_if_settled(&mut self) {
         if let Some(session) = &self.current
             && self.retiring.is_some()
             && self.rooms.is_settled_on(session.number)
         {
-            self.release().await;
+            let soon = Instant::now() + LINGER;
+            self.release_at = Some(self.release_at.map_or(soon, |at| at.min(soon)));
         }
     }
 

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::subscriber::{
     ack::Duty,
-    event::{Event, Push},
+    event::{Event, GapCause, Push},
     frame::{ErrorFrame, GapFrame, NoticeFrame, PushFrame, ServerFrame, position},
-    position::Log,
+    position::{Log, Verdict},
     rooms::fault,
     socket::Incoming,
 };
@@ -24,8 +24,7 @@ impl Driver {
         };
         let end = match frame {
             ServerFrame::Push(push) => {
-                let number = self.current.as_ref().map(|session| session.number);
-                self.on_push(number, *push);
+                self.on_push(self.current.as_ref()?.number, *push);
                 return None;
             }
             ServerFrame::Joined(joined) => self.step(|rooms, step| rooms.on_joined(step, joined)).await.1,
@@ -36,23 +35,21 @@ impl Driver {
                 None
             }
             ServerFrame::Gap(gap) => {
-                self.on_gap(gap);
+                self.on_gap(self.current.as_ref()?.number, gap);
                 None
             }
             ServerFrame::Welcome(_) | ServerFrame::Pong(_) | ServerFrame::Unknown => None,
         };
-        self.release_if_settled().await;
+        self.release_if_settled();
         end
     }
 
     /// The session left behind still brings pushes, and nothing else that matters.
     pub(super) async fn on_retiring(&mut self, incoming: Incoming) -> Option<Event> {
+        let number = self.retiring.as_ref()?.number;
         match incoming {
-            Incoming::Frame(ServerFrame::Push(push)) => {
-                let number = self.retiring.as_ref().map(|session| session.number);
-                self.on_push(number, *push);
-            }
-            Incoming::Frame(ServerFrame::Gap(gap)) => self.on_gap(gap),
+            Incoming::Frame(ServerFrame::Push(push)) => self.on_push(number, *push),
+            Incoming::Frame(ServerFrame::Gap(gap)) => self.on_gap(number, gap),
             Incoming::Ended(_) => self.release().await,
             Incoming::Frame(_) | Incoming::Sign => {}
         }
@@ -60,32 +57,30 @@ impl Driver {
     }
 
     /// A message of the session with that number.
-    fn on_push(&mut self, number: Option<u64>, frame: PushFrame) {
+    fn on_push(&mut self, number: u64, frame: PushFrame) {
         let message_id = frame.message_id.clone();
         let Some(mut push) = Push::read(frame) else {
             tracing::warn!(message_id, "a push that breaks the protocol is ignored");
             return;
         };
-        let is_new = self.positions.accept(push.log(), push.position.clone(), &message_id);
-        if push.wants_ack
-            && let Some(number) = number
-        {
-            match self.acks.came(&message_id, number, is_new) {
+        let verdict = self.positions.accept(push.log().as_ref(), number, push.position.as_ref(), &message_id);
+        if push.wants_ack && matches!(verdict, Verdict::New | Verdict::Repeat) {
+            match self.acks.came(&message_id, number, verdict == Verdict::New) {
                 Duty::Now => self.acknowledge(number, message_id),
                 Duty::Later(asked) => push.asked = Some(asked),
                 Duty::None => {}
             }
         }
-        if is_new {
+        if verdict == Verdict::New {
             self.outbox.push_back(Event::Push(push));
         }
     }
 
-    pub(super) fn on_gap(&mut self, gap: GapFrame) {
-        let position = position(&gap.epoch, gap.offset);
+    fn on_gap(&mut self, number: u64, gap: GapFrame) {
+        let to = position(&gap.epoch, gap.offset);
         let log = gap.room_id.clone().map_or(Log::Own, Log::Room);
-        self.positions.set(log, position.clone());
-        self.outbox.push_back(Event::Gap { room_id: gap.room_id, position });
+        let hole = self.positions.gap(&log, number, to);
+        self.outbox.extend(hole.map(|hole| Event::gap(gap.room_id, GapCause::Told, hole)));
     }
 
     pub(super) async fn on_error(&mut self, frame: ErrorFrame) -> Option<Event> {

@@ -1,6 +1,7 @@
 //! What a subscriber remembers of its rooms over joins, losses and answers that come late.
 
 use super::*;
+use crate::subscriber::{event::GapCause, position::Continuity};
 
 struct World {
     rooms: RoomSet,
@@ -110,7 +111,10 @@ fn what_could_not_be_recovered_is_a_gap() {
     let events = world.joined(id, "r", Some(60), Some(false));
     assert!(matches!(
         &events[..],
-        [Event::Joined(Joined { continuity: Continuity::Lost, .. }), Event::Gap { .. }]
+        [
+            Event::Joined(Joined { continuity: Continuity::Lost, .. }),
+            Event::Gap { cause: GapCause::NotRecovered, .. }
+        ]
     ));
 }
 
@@ -122,7 +126,13 @@ fn a_room_without_a_log_says_that_it_does_not_know() {
     world.joined(id, "r", None, None);
     let ClientFrame::Join { id, .. } = world.reconnect()[0] else { panic!() };
     let events = world.joined(id, "r", None, None);
-    assert!(matches!(&events[..], [Event::Joined(Joined { continuity: Continuity::Unknown, .. })]));
+    assert!(matches!(
+        &events[..],
+        [
+            Event::Joined(Joined { continuity: Continuity::Unknown, .. }),
+            Event::Gap { cause: GapCause::NoLog, from: None, to: None, .. }
+        ]
+    ));
 }
 
 #[test]
