@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
+use roomcast_types::ServiceId;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -10,7 +11,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Hint, Registration, Registry, Role, call::bounded};
+use crate::{Hint, Registration, Registry, Role, State, call::bounded};
 
 /// How long a lost hint can go unnoticed.
 const LIST_EVERY: Duration = Duration::from_secs(5);
@@ -62,6 +63,22 @@ impl Roster {
         self.listing.clone()
     }
 
+    /// Whether a process other than `own` is there to take over what `own` does: one that starts or serves. Before the
+    /// first list nobody knows, and it is assumed.
+    pub fn has_other(&self, own: &ServiceId) -> bool {
+        has_other(&self.listing.borrow(), own)
+    }
+
+    /// Waits until there is nobody other than `own` to take over: then there is nothing to wait for. See
+    /// [`Self::has_other`].
+    pub async fn alone(&self, own: &ServiceId) {
+        let mut listing = self.listing.clone();
+        if listing.wait_for(|listing| !has_other(listing, own)).await.is_err() {
+            // The keeper is being dropped with its runtime; nothing will be known any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Lists now; returns when a list that was begun after this call is in [`Self::current`], or failed.
     pub async fn refresh(&self) {
         let (done, answer) = oneshot::channel();
@@ -70,6 +87,11 @@ impl Roster {
             let _ = answer.await;
         }
     }
+}
+
+fn has_other(listing: &Listing, own: &ServiceId) -> bool {
+    let mut others = listing.registrations.iter().filter(|listed| listed.id != *own);
+    listing.listed_at.is_none() || others.any(|other| other.state != State::Draining)
 }
 
 struct Keeper {

@@ -14,9 +14,6 @@ use crate::{
     config::{Layers, Program},
 };
 
-/// Longer than any service takes to stop in order; what takes longer hangs.
-const STOP_MAX: Duration = Duration::from_secs(20);
-
 /// Flags that every program of the platform takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConfigFlags {
@@ -80,13 +77,39 @@ pub fn workers(max: usize) -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(max)
 }
 
-/// Starts a service and runs it until SIGINT or SIGTERM, which stops it in order, or until it fails, which stops it as
-/// well and is the error. A signal while it starts ends it at once, and so does a second one while it stops.
-pub async fn run_until_signal<S, E: std::fmt::Display>(
+/// Why a service ends without a signal.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Somebody asked for it over the service's own interface.
+    Asked,
+    /// It cannot go on; says why.
+    Failed(String),
+}
+
+impl From<String> for Over {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+/// How a service ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Hands its work over to the others of its kind before it goes.
+    Drain,
+    /// Only puts in order what takes no time.
+    Stop,
+}
+
+/// Starts a service and runs it until SIGINT, SIGTERM or somebody who may ask for it ends it, which drains it, or until
+/// it fails, which stops it and is the error. A signal while it starts ends it at once, and so does a second one while
+/// it drains or stops. `limit` says how long its end may take: what takes longer hangs.
+pub async fn run_until_signal<S, E: std::fmt::Display, O: Into<Over>>(
     starting: impl Future<Output = Result<S, E>>,
     started: impl FnOnce(&S),
-    failed: impl AsyncFn(&mut S) -> String,
-    stop: impl AsyncFnOnce(S),
+    over: impl AsyncFn(&mut S) -> O,
+    end: impl AsyncFnOnce(S, End),
+    limit: impl FnOnce(&S) -> Duration,
 ) -> Result<(), String> {
     let mut signals = Signals::new()?;
     let mut service = tokio::select! {
@@ -97,17 +120,22 @@ pub async fn run_until_signal<S, E: std::fmt::Display>(
         }
     };
     started(&service);
-    let result = tokio::select! {
+    let limit = limit(&service);
+    let why = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "stopping; a second signal ends it at once");
-            Ok(())
+            Over::Asked
         }
-        why = failed(&mut service) => Err(why),
+        over = over(&mut service) => over.into(),
+    };
+    let (how, result) = match why {
+        Over::Asked => (End::Drain, Ok(())),
+        Over::Failed(why) => (End::Stop, Err(why)),
     };
     tokio::select! {
-        stopped = timeout(STOP_MAX, stop(service)) => match stopped {
+        ended = timeout(limit, end(service, how)) => match ended {
             Ok(()) => result,
-            Err(_) => Err(format!("not everything stopped within {} s", STOP_MAX.as_secs())),
+            Err(_) => Err(format!("not everything stopped within {} s", limit.as_secs())),
         },
         name = signals.next() => Err(format!("a second signal ({name}) ended it before everything was stopped")),
     }

@@ -11,8 +11,8 @@ mod validate;
 
 pub use layers::{EMBEDDED, Layers, Program};
 pub use model::{
-    Config, ConnectNode, Limits, Log, LogFormat, Network, OtlpProtocol, PushManager, Room, Server, Telemetry,
-    UserLog,
+    CallDrain, Config, ConnectNode, Limits, Log, LogFormat, Network, OtlpProtocol, PushManager, Room, Server,
+    SessionDrain, Telemetry, UserLog,
 };
 pub use secret::{Secret, SecretUrl};
 pub use stores::{Database, DatabaseTls, Etcd, Redis, RedisMode};

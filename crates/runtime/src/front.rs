@@ -94,6 +94,12 @@ impl Front {
         }
     }
 
+    /// Takes no more connections, and has those that are open end with their requests under way. What else must end
+    /// before [`Front::close`] can, streams without an end for example, is up to the caller then.
+    pub fn leave(&self) {
+        self.end.cancel();
+    }
+
     /// Takes no more requests, lets those under way finish for two seconds, and sends the last traces.
     pub async fn close(mut self) {
         self.end.cancel();

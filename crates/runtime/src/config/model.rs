@@ -55,6 +55,17 @@ pub struct Server {
     pub metrics_port: u16,
     pub session_policy: SessionPolicy,
     pub join_batch_max: usize,
+    pub drain: CallDrain,
+}
+
+/// How a service that answers calls ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallDrain {
+    #[serde(with = "duration")]
+    pub accept_grace: Duration,
+    #[serde(with = "duration")]
+    pub settle_wait: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +103,7 @@ pub struct PushManager {
     #[serde(with = "duration")]
     pub receipt_ttl: Duration,
     pub receipt_bytes: ByteCount,
+    pub drain: CallDrain,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +142,20 @@ pub struct ConnectNode {
     pub lane_wait: Duration,
     pub catch_up_messages: u32,
     pub catch_up_bytes: ByteCount,
+    pub drain: SessionDrain,
+}
+
+/// How a node is emptied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionDrain {
+    #[serde(with = "duration")]
+    pub accept_grace: Duration,
+    pub notices_per_second: u32,
+    #[serde(with = "duration")]
+    pub leave_wait: Duration,
+    #[serde(with = "duration")]
+    pub flush_wait: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use roomcast_types::{ServiceId, card::MAX_USERS_BOUNDS};
 
-use super::{Config, ConfigError};
+use super::{CallDrain, Config, ConfigError};
+
+/// The longest of the waits of an end.
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(300);
 
 impl Config {
     /// Checks every bound; lists all problems.
@@ -51,6 +54,7 @@ impl Config {
     fn check_controller(&self, problems: &mut Vec<String>) {
         id(problems, "server.id", &self.server.id);
         at_least(problems, "server.join_batch_max", self.server.join_batch_max, 1);
+        call_drain(problems, "server.drain", &self.server.drain);
         if !MAX_USERS_BOUNDS.contains(&self.room.default_max_users) {
             problems.push(format!(
                 "room.default_max_users: {} is outside {} to {}",
@@ -86,6 +90,7 @@ impl Config {
         if push.receipt_ttl > Duration::from_secs(600) {
             problems.push("push_manager.receipt_ttl: at most 10m".to_owned());
         }
+        call_drain(problems, "push_manager.drain", &push.drain);
         if self.limits.push_bytes_max > push.lane_queue_bytes {
             problems.push("push_manager.lane_queue_bytes: it must hold limits.push_bytes_max".to_owned());
         }
@@ -115,6 +120,16 @@ impl Config {
         no_shorter(problems, "connect_node.ping_interval", node.ping_interval, Duration::from_millis(100));
         no_shorter(problems, "connect_node.pong_timeout", node.pong_timeout, Duration::from_millis(100));
         no_shorter(problems, "connect_node.stall_timeout", node.stall_timeout, Duration::from_millis(100));
+        let drain = &node.drain;
+        if !(1..=100_000).contains(&drain.notices_per_second) {
+            problems.push(format!(
+                "connect_node.drain.notices_per_second: {} is outside 1 to 100000",
+                drain.notices_per_second
+            ));
+        }
+        no_longer(problems, "connect_node.drain.accept_grace", drain.accept_grace);
+        no_longer(problems, "connect_node.drain.leave_wait", drain.leave_wait);
+        no_longer(problems, "connect_node.drain.flush_wait", drain.flush_wait);
         if !node.public_ws_url.is_empty()
             && !node.public_ws_url.starts_with("ws://")
             && !node.public_ws_url.starts_with("wss://")
@@ -191,6 +206,18 @@ fn addresses(problems: &mut Vec<String>, key: &str, values: &[String]) {
 fn at_least(problems: &mut Vec<String>, key: &str, value: usize, least: usize) {
     if value < least {
         problems.push(format!("{key}: {value} is below {least}"));
+    }
+}
+
+fn call_drain(problems: &mut Vec<String>, section: &str, drain: &CallDrain) {
+    no_longer(problems, &format!("{section}.accept_grace"), drain.accept_grace);
+    no_longer(problems, &format!("{section}.settle_wait"), drain.settle_wait);
+}
+
+/// What an end waits for: whoever stops a process must be able to wait for its end.
+fn no_longer(problems: &mut Vec<String>, key: &str, value: Duration) {
+    if value > DRAIN_WAIT_MAX {
+        problems.push(format!("{key}: {value:?} is longer than {DRAIN_WAIT_MAX:?}"));
     }
 }
 
