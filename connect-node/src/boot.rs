@@ -78,8 +78,8 @@ impl Starting {
         let site = Arc::new(Site::new(hub.clone(), front.readiness.clone()));
         let shard_count = shard_count(&config);
         let load = Load::new(shard_count);
-        let failpoints = hub.failpoints.clone();
-        let shard_config = Arc::new(shard::Config { failpoints, ..shard::Config::new(&config)? });
+        let (failpoints, departures) = (hub.failpoints.clone(), hub.departures.clone());
+        let shard_config = Arc::new(shard::Config { failpoints, departures, ..shard::Config::new(&config)? });
         let pages = pages::router(site.clone());
         let shards = spawn_shards(shard_count, &shard_config, &hub, pages, &shard_metrics, &load)?;
         let mailboxes = Shards::new(shards.iter().map(ShardHandle::mailbox).collect());
@@ -134,7 +134,7 @@ impl Starting {
             Controllers::new(addresses, registry.clone(), identity.node_id.clone(), nodes.clone());
         let controllers = Arc::new(controllers);
         let loads = Arc::new(Loads::default());
-        site.set_peers(Peers { nodes, loads: loads.clone() });
+        site.set_peers(Peers { nodes: nodes.clone(), loads: loads.clone() });
         let mut tasks = JoinSet::new();
         tasks.spawn(named("the timekeeper", hub.clone().keep_time()));
         tasks.spawn(named("the log reader", reader::run(hub.clone())));
@@ -157,7 +157,22 @@ impl Starting {
         front.set_phase(Phase::Ready).await;
         let (grpc, metrics) = (front.grpc_address(), front.metrics_address());
         tracing::info!(node_id = %identity.node_id, url = identity.url, http = %http_address, %grpc, %metrics, "ready");
-        Ok(Running { front, http_address, hub, load, member, shards, tasks, accepting, end, operations })
+        let pace = config.connect_node.drain.clone();
+        let running = Running {
+            front,
+            http_address,
+            hub,
+            load,
+            pace,
+            nodes,
+            member,
+            shards,
+            tasks,
+            accepting,
+            end,
+            operations,
+        };
+        Ok(running)
     }
 }
 

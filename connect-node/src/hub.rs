@@ -28,10 +28,12 @@ use roomcast_registry::State as Life;
 use roomcast_runtime::{Config, Tracing, config::UserLog};
 use roomcast_types::{Code, Fault, Incarnation, MessageId, NodeId, RoomId, ServiceId};
 use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use self::{session::Operation, state::State, tasks::Tasks, walks::Walks};
 use crate::{
+    drain::{self, Departures},
     failpoint::Failpoints,
     lane::{
         LANES_MAX, Lane, Seat,
@@ -71,6 +73,8 @@ pub struct Settings {
     /// The most that a session catches up at once.
     pub catch_up_messages: u32,
     pub catch_up_bytes: u32,
+    /// How long the end of the node takes at most.
+    pub drain_limit: Duration,
 }
 
 impl Settings {
@@ -84,6 +88,7 @@ impl Settings {
             has_user_logs: config.log.user == UserLog::Recent,
             catch_up_messages: config.connect_node.catch_up_messages,
             catch_up_bytes: u32::try_from(config.connect_node.catch_up_bytes.0).unwrap_or(u32::MAX),
+            drain_limit: drain::limit(&config.connect_node.drain, config.connect_node.sessions_max),
         }
     }
 }
@@ -100,6 +105,10 @@ pub struct Core {
     pub reader: Reader,
     pub comparing: Comparing,
     pub failpoints: Failpoints,
+    /// Who left because the node drains.
+    pub departures: Arc<Departures>,
+    /// Cancelled when somebody asks for a drain.
+    pub drain_asked: CancellationToken,
     state: Mutex<State>,
     /// Set once, before the first session: the shards need the hub to be started.
     shards: OnceLock<Shards>,
@@ -129,6 +138,8 @@ impl Core {
             reader: Reader::default(),
             comparing: Comparing::default(),
             failpoints: Failpoints::default(),
+            departures: Arc::default(),
+            drain_asked: CancellationToken::new(),
             metrics,
             tracing,
             tasks: Tasks::new(),
@@ -228,6 +239,11 @@ impl Core {
         }
         let snapshot = state.snapshot();
         lane.attach(seat, &hello, snapshot, Instant::now())
+    }
+
+    /// Withdraws every interest that outlived its sessions: nothing is pushed here any more that would reach nobody.
+    pub fn withdraw_all(&self) {
+        self.state().withdraw_ended();
     }
 
     /// Ends the streams of all lanes.

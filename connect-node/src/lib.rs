@@ -8,10 +8,12 @@
 //! | [`hub`] | the node's view: sessions, users, rooms, interest |
 //! | [`lane`] | push-managers: pushes down, interest and outcomes up |
 //! | [`report`] | one stream of reports to a controller |
+//! | [`drain`], [`running`] | how a node is emptied and ends |
 //! | [`rpc`], [`pages`] | gRPC and HTTP interfaces |
 
 pub mod acceptor;
 mod boot;
+mod drain;
 mod error;
 pub mod failpoint;
 mod hub;
@@ -32,5 +34,6 @@ mod tests;
 pub mod wire;
 
 pub use boot::{Deps, run, start};
+pub use drain::{Departures, Drained};
 pub use error::Error;
 pub use running::Running;

@@ -29,5 +29,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let Some(config) = arguments.config.load(Program::ConnectNode)? else { return Ok(()) };
     logging::init(&config.log);
     let starting = connect_node::run(Arc::new(config));
-    block_on(workers(WORKERS_MAX), run_until_signal(starting, |_| {}, Running::failed, Running::stop))
+    let running = run_until_signal(starting, |_| {}, Running::over, Running::end, Running::end_limit);
+    block_on(workers(WORKERS_MAX), running)
 }

@@ -5,7 +5,11 @@
 //! never waits); the hub answers through the shard's bounded mailbox ([`ToShard`], sent with `.await`, never while a
 //! lock is held).
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use roomcast_proto::pubsub::InspectReply;
@@ -166,8 +170,19 @@ pub enum ToShard {
     Deliver(Delivery),
     /// Say what is known of a user, a room or a message.
     Inspect(Inspection),
-    /// The node stops: close every session with 4001, within two seconds, then end the thread.
-    Stop,
+    /// The node drains: tell the session to reconnect elsewhere after this delay.
+    Notice {
+        /// Which session.
+        session: SessionKey,
+        /// When its client connects anew.
+        reconnect_after: Duration,
+    },
+    /// The node stops: close every session with 4001 behind what waits for it, then end the thread. What takes longer
+    /// than `flush_wait` to be written is lost, and the close frame alone gets another second.
+    Stop {
+        /// How long what waits may take.
+        flush_wait: Duration,
+    },
 }
 
 /// A question about the recent past. Answered as things are when it is taken out of the mailbox.

@@ -25,16 +25,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use self::{
     controllers::Controllers,
     outbox::{Consequence, SLICES},
 };
-use crate::{
-    hub::Core,
-    ports::{CloseCode, ToShard},
-};
+use crate::hub::Core;
 
 /// How often the versions are sent; doubles as the heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -155,9 +153,11 @@ async fn serve(hub: &Arc<Core>, controllers: &Controllers, address: &str, opened
     let link = opened.begin(hub);
     tracing::info!(address, "reporting to a controller");
     hub.metrics.report_linked.set(1.0);
+    let sent_away = link.sent_away.clone();
     tokio::select! {
         broken = link.run(|| controllers.has_other(address)) => End::Broken(broken),
         end = find_home(hub, controllers, address) => end,
+        end = turn_away(hub, controllers, address, sent_away) => end,
     }
 }
 
@@ -169,6 +169,29 @@ async fn find_home(hub: &Core, controllers: &Controllers, address: &str) -> End 
             Ok(opened) => return End::Moved(home, opened),
             Err(reason) => tracing::debug!(address = home, %reason, "the reports cannot move"),
         }
+    }
+}
+
+/// Waits until the controller sends this node away, and turns to the next one that answers, at once.
+async fn turn_away(
+    hub: &Core,
+    controllers: &Controllers,
+    address: &str,
+    sent_away: CancellationToken,
+) -> End {
+    sent_away.cancelled().await;
+    let mut failed: Option<String> = None;
+    loop {
+        let Some(next) = controllers.instead_of(address, failed.as_deref()) else {
+            controllers.wait(LOOK_EVERY).await;
+            continue;
+        };
+        match open(hub, &next).await {
+            Ok(opened) => return End::Moved(next, opened),
+            Err(reason) => tracing::debug!(address = next, %reason, "the reports cannot move"),
+        }
+        failed = Some(next);
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -206,7 +229,8 @@ impl Opened {
             state.clock.forget();
             state.breaker.heard(Instant::now());
         }
-        let link = Link { hub: hub.clone(), up, down, next_full: 0, fulls_due: 0.0 };
+        let sent_away = CancellationToken::new();
+        let link = Link { hub: hub.clone(), up, down, sent_away, next_full: 0, fulls_due: 0.0 };
         link.take(first);
         hub.state().outbox.link_up();
         link
@@ -219,6 +243,8 @@ struct Link {
     /// Sender: this task. Receiver: the request's body.
     up: mpsc::Sender<NodeReport>,
     down: Streaming<ControllerReply>,
+    /// Cancelled when the controller ends and another one is to be found.
+    sent_away: CancellationToken,
     /// The slice whose minute comes next.
     next_full: usize,
     fulls_due: f64,
@@ -257,6 +283,9 @@ impl Link {
     }
 
     fn take(&self, reply: ControllerReply) {
+        if reply.draining {
+            self.sent_away.cancel();
+        }
         let mut lost = Vec::new();
         let mut state = self.hub.state();
         let now = Instant::now();
@@ -271,11 +300,9 @@ impl Link {
             state.outbox.want(slice);
         }
         drop(state);
-        for session in lost {
+        if !lost.is_empty() {
             let hub = self.hub.clone();
-            self.hub.tasks.spawn(async move {
-                hub.send(session, ToShard::Close { session, code: CloseCode::TakenOver }).await;
-            });
+            self.hub.tasks.spawn(async move { hub.take_over(lost).await });
         }
     }
 

@@ -1,12 +1,12 @@
-//! `pubsub.ConnectNodeService`: lanes for push-managers, kicks for controllers, stats for everybody.
+//! `pubsub.ConnectNodeService`: lanes for push-managers, kicks for controllers, drains for operators, stats for everybody.
 
 use std::sync::Arc;
 
 use roomcast_proto::{
     add_reflection,
     pubsub::{
-        GetLedgerReply, GetLedgerRequest, GetNodeStatsRequest, InspectReply, InspectRequest, KickReply,
-        KickRequest, LaneDown, NodeStats,
+        DrainReply, DrainRequest, GetLedgerReply, GetLedgerRequest, GetNodeStatsRequest, InspectReply,
+        InspectRequest, KickReply, KickRequest, LaneDown, NodeStats,
         connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer, SERVICE_NAME},
         kick_request::Reason,
     },
@@ -16,6 +16,7 @@ use roomcast_types::{Fault, RoomId, SessionId, UserId};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    drain::Drained,
     hub::{Core, eviction::Whom, inspect},
     lane::stream::{self, Up},
 };
@@ -59,6 +60,14 @@ impl ConnectNodeService for Service {
         Ok(Response::new(self.0.inspect(question).await))
     }
 
+    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        if !self.0.drain_asked.is_cancelled() {
+            tracing::info!(node_id = %self.0.identity.node_id, "asked to drain");
+            self.0.drain_asked.cancel();
+        }
+        Ok(Response::new(progress(&self.0)))
+    }
+
     async fn get_ledger(
         &self,
         request: Request<GetLedgerRequest>,
@@ -73,6 +82,21 @@ impl ConnectNodeService for Service {
             settled_incarnations: self.0.managers_in_step(),
             complete_since_ms,
         }))
+    }
+}
+
+/// How far a drain has come.
+fn progress(hub: &Core) -> DrainReply {
+    let Drained { moved, closed, lost, .. } = hub.departures.sum();
+    DrainReply {
+        node_id: hub.identity.node_id.to_string(),
+        incarnation: hub.identity.incarnation.to_string(),
+        sessions: hub.totals().sessions as u64,
+        told: hub.departures.told_until_now() as u64,
+        moved: moved as u64,
+        closed: closed as u64,
+        lost: lost as u64,
+        limit_ms: hub.settings.drain_limit.as_millis() as u64,
     }
 }
 

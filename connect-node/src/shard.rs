@@ -10,7 +10,9 @@
 //! sockets; acting, writing and closing are plain functions of the state.
 
 mod batch;
+mod closing;
 mod config;
+mod draining;
 mod entry;
 mod flow;
 mod frames;

@@ -10,7 +10,8 @@ mod server;
 pub use client::{BadFrame, ClientFrame, EPOCH_BYTES_MAX, MESSAGE_IDS_MAX, parse};
 pub use frame::PING;
 pub use server::{
-    Welcome, error_frame, gap_frame, joined_frame, left_frame, pong_frame, push_frame, welcome_frame,
+    Welcome, error_frame, gap_frame, joined_frame, left_frame, notice_frame, pong_frame, push_frame,
+    welcome_frame,
 };
 
 /// The sub-protocol of this form.

@@ -1,11 +1,17 @@
 //! What others do to sessions: closing them, removing them from a room, deleting a room.
 
+use std::sync::Arc;
+
 use roomcast_proto::pubsub::kick_request::Reason;
+use roomcast_registry::State as Life;
 use roomcast_types::{RoomCard, RoomId, RoomState, SessionId, UserId};
 use tokio::time::Instant;
 
 use super::Core;
-use crate::ports::{CloseCode, LeftReason, SessionKey, ToShard};
+use crate::{
+    drain::TAKEOVER_LINGER,
+    ports::{CloseCode, LeftReason, SessionKey, ToShard},
+};
 
 /// Which sessions are meant.
 #[derive(Debug)]
@@ -31,16 +37,33 @@ impl Core {
     }
 
     /// Closes sessions; how many there were.
-    pub async fn close_sessions(&self, whom: &Whom, reason: Reason) -> u32 {
-        let code = match reason {
-            Reason::TakenOver => CloseCode::TakenOver,
-            Reason::Kicked | Reason::Evicted => CloseCode::Kicked,
-        };
+    pub async fn close_sessions(self: &Arc<Self>, whom: &Whom, reason: Reason) -> u32 {
         let found = self.find(whom);
-        for session in &found {
-            self.send(*session, ToShard::Close { session: *session, code }).await;
+        let count = found.len() as u32;
+        match reason {
+            Reason::TakenOver => self.take_over(found).await,
+            Reason::Kicked | Reason::Evicted => self.close_all(found, CloseCode::Kicked).await,
         }
-        found.len() as u32
+        count
+    }
+
+    /// Later sessions took the slots of these over. While the node drains that is how a session moves: it lives on for
+    /// a moment, so that its client misses nothing before it is in its rooms elsewhere.
+    pub(crate) async fn take_over(self: &Arc<Self>, sessions: Vec<SessionKey>) {
+        if self.life() != Life::Draining {
+            return self.close_all(sessions, CloseCode::TakenOver).await;
+        }
+        let hub = self.clone();
+        self.tasks.spawn(async move {
+            tokio::time::sleep(TAKEOVER_LINGER).await;
+            hub.close_all(sessions, CloseCode::TakenOver).await;
+        });
+    }
+
+    async fn close_all(&self, sessions: Vec<SessionKey>, code: CloseCode) {
+        for session in sessions {
+            self.send(session, ToShard::Close { session, code }).await;
+        }
     }
 
     /// Takes sessions out of a room; how many were in it.

@@ -324,6 +324,15 @@ impl State {
         }
     }
 
+    /// Withdraws the rooms that nobody is in, however long their interest would linger.
+    pub fn withdraw_ended(&mut self) {
+        if let Some(last) = self.rooms.last_end() {
+            for room in self.rooms.take_ended(last) {
+                self.withdraw_room(&room);
+            }
+        }
+    }
+
     fn arm(&mut self, at: Instant) {
         if at < self.tick_at {
             self.tick_at = at;

@@ -215,6 +215,11 @@ impl<K: Hash + Eq + Clone, P: Default> Topics<K, P> {
         self.ending.front().map(|(end, _)| *end)
     }
 
+    /// When [`Self::take_ended`] has everything that is empty now.
+    pub fn last_end(&self) -> Option<Instant> {
+        self.ending.back().map(|(end, _)| *end)
+    }
+
     /// What is kept with an interest.
     pub fn get(&self, key: &K) -> Option<&P> {
         self.topics.get(key).map(|topic| &topic.payload)

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rand::RngExt;
-use roomcast_registry::{Registry, Role, Roster};
+use roomcast_registry::{Listing, Registration, Registry, Role, Roster, State};
 use roomcast_types::NodeId;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint, Error};
@@ -83,9 +83,8 @@ impl Controllers {
             }
             Known::Listed(roster) => {
                 let listing = roster.current();
-                let by_id: HashMap<&str, &str> = listing
-                    .registrations
-                    .iter()
+                let by_id: HashMap<&str, &str> = staying(&listing)
+                    .into_iter()
                     .map(|listed| (listed.id.as_str(), listed.grpc_address.as_str()))
                     .collect();
                 let ids: Vec<&str> = by_id.keys().copied().collect();
@@ -108,9 +107,15 @@ impl Controllers {
         match &self.known {
             Known::Fixed(named) => named.iter().any(|address| address != than),
             Known::Listed(roster) => {
-                roster.current().registrations.iter().any(|listed| listed.grpc_address != than)
+                staying(&roster.current()).iter().any(|listed| listed.grpc_address != than)
             }
         }
+    }
+
+    /// Another one than this, which drains: the one whose turn is after it, or after `failed`, which was tried instead.
+    pub fn instead_of(&self, than: &str, failed: Option<&str>) -> Option<String> {
+        let next = self.pick(Some(failed.unwrap_or(than)))?;
+        if next == than { self.pick(Some(than)).filter(|next| next != than) } else { Some(next) }
     }
 
     /// Waits until another one than this has been the first choice for a while, and names it: lists are short while
@@ -142,4 +147,11 @@ impl Controllers {
             }
         }
     }
+}
+
+/// Those that do not drain; where all do, all of them.
+fn staying(listing: &Listing) -> Vec<&Registration> {
+    let staying: Vec<_> =
+        listing.registrations.iter().filter(|listed| listed.state != State::Draining).collect();
+    if staying.is_empty() { listing.registrations.iter().collect() } else { staying }
 }

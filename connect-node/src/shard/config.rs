@@ -1,10 +1,10 @@
 //! The limits and times of sessions, from the node's configuration.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use roomcast_types::{InvalidId, NodeId};
 
-use crate::failpoint::Failpoints;
+use crate::{drain::Departures, failpoint::Failpoints};
 
 /// What sessions are held to. See `config.yaml` for each.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub queue_frames: usize,
     pub queue_bytes_total: usize,
     pub stall_timeout: Duration,
+    pub flush_wait: Duration,
+    pub departures: Arc<Departures>,
     pub failpoints: Failpoints,
 }
 
@@ -48,6 +50,8 @@ impl Config {
             queue_frames: node.queue_frames,
             queue_bytes_total: node.queue_bytes_total.as_usize(),
             stall_timeout: node.stall_timeout,
+            flush_wait: node.drain.flush_wait,
+            departures: Arc::default(),
             failpoints: Failpoints::default(),
         })
     }

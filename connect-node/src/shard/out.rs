@@ -103,6 +103,11 @@ impl Out {
         (self.allowed.0 as usize, self.allowed.1 as usize)
     }
 
+    /// Messages that wait, a half-written one included.
+    pub(super) fn messages(&self) -> usize {
+        self.frames.iter().filter(|frame| frame.entry.is_some()).count()
+    }
+
     /// Whether a message waits.
     pub(super) fn holds(&self, message_id: MessageId) -> bool {
         let is_it = |entry: &Rc<Entry>| entry.message_id() == message_id;

@@ -109,6 +109,8 @@ pub(super) struct Session {
     /// When the socket was taken in, and the last walk before the session took part.
     pub(super) opened_at: Millis,
     pub(super) opened: WalkNumber,
+    /// When it was told to go, because the node drains.
+    pub(super) told_at: Millis,
     /// Bytes that came behind the handshake wait to be acted on.
     pub(super) read_ahead: bool,
     /// Spoke too fast: its socket is not read until then.
@@ -164,6 +166,7 @@ impl Session {
             rtt: u32::MAX,
             opened_at: flow.now,
             opened: WalkNumber::MAX,
+            told_at: NEVER,
             progress_at: flow.now,
             scheduled: NEVER,
             read_ahead: !opening.read_ahead.is_empty(),
@@ -182,6 +185,11 @@ impl Session {
 
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether it was told to go.
+    pub(super) fn is_told(&self) -> bool {
+        self.told_at != NEVER
     }
 
     /// Something came from the peer.
@@ -253,6 +261,12 @@ impl Session {
         let (frames_more, bytes_more) = self.out.allowed();
         self.out.frames() <= flow.config.queue_frames + frames_more
             && self.out.bytes() <= flow.config.queue_bytes + bytes_more
+    }
+
+    /// Whether one more frame of that size is within the limits.
+    pub(super) fn has_room(&self, bytes: usize, flow: &Flow) -> bool {
+        let config = &flow.config;
+        self.out.frames() < config.queue_frames && self.out.bytes() + bytes <= config.queue_bytes
     }
 
     /// Something waits: the task must hear of a writable socket, and the wheel of one that never is.

@@ -1,4 +1,4 @@
-//! The state of a shard, and what happens to a session as a whole: open, welcome, close, end.
+//! The state of a shard, and what happens to a session as a whole: open, welcome, time.
 
 use std::{sync::Arc, task::Poll};
 
@@ -11,18 +11,17 @@ use super::{
     config::Config,
     flow::Flow,
     history::History,
-    out::{Flushed, Frame},
+    out::Frame,
     rooms::Rooms,
     sending::SentEnd,
-    session::{CLOSE_WAIT, Closing, Opening, Phase, Session, Turn},
-    timers::{NEVER, millis},
+    session::{Opening, Phase, Session, Turn},
+    timers::{Millis, NEVER, millis},
     walk::Agenda,
 };
 use crate::{
     load::Load,
     log::returning::Since,
     ports::{CloseCode, Hub, OpenedSession, SessionKey},
-    tally::TargetOutcome,
     wire,
 };
 
@@ -41,6 +40,8 @@ pub(super) struct Shard {
     pub(super) metrics: ShardMetrics,
     pub(super) history: History,
     pub(super) is_stopping: bool,
+    /// How long a session that is sent away may take to read what waits for it.
+    pub(super) flush_wait: Millis,
     pub(super) scratch: Vec<u8>,
 }
 
@@ -70,6 +71,12 @@ impl Sessions {
         self.slab.get_mut(slot as usize).map(|session| &mut **session)
     }
 
+    /// Takes the record out.
+    pub(super) fn remove(&mut self, key: SessionKey) -> Option<Box<Session>> {
+        self.get(key)?;
+        self.slab.try_remove(key.slot as usize)
+    }
+
     /// One past the highest slot in use.
     pub(super) fn slots(&self) -> u32 {
         self.slab.iter().next_back().map_or(0, |(slot, _)| slot as u32 + 1)
@@ -97,6 +104,7 @@ impl Shard {
             index,
             sessions: Sessions::default(),
             rooms: Rooms::default(),
+            flush_wait: millis(config.flush_wait),
             flow: Flow::new(index, config, load.clone()),
             agenda: Agenda::default(),
             hub,
@@ -167,117 +175,6 @@ impl Shard {
         }
     }
 
-    /// Writes what waits, and ends a session that waited for nothing else.
-    pub(super) fn flush(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        match session.flush(key.slot, &mut self.flow) {
-            Flushed::Broken => self.finish(key, None),
-            Flushed::Blocked => {}
-            Flushed::Empty => match &session.phase {
-                Phase::Closing(closing) if closing.is_answered => self.finish(key, None),
-                // The peer reads the close frame and then the end; what it still sends is thrown away, because
-                // closing a socket with unread bytes would reset the connection and could cost the close frame.
-                Phase::Closing(closing) if closing.discards => {
-                    let _ = socket2::SockRef::from(&session.stream).shutdown(std::net::Shutdown::Write);
-                }
-                _ => {}
-            },
-        }
-    }
-
-    /// Begins a close of ours. `discards`: the peer broke the protocol, and what it sends further is not read.
-    pub(super) fn close(&mut self, key: SessionKey, code: CloseCode, discards: bool) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        if matches!(session.phase, Phase::Closing(_)) {
-            return;
-        }
-        let is_slow = code == CloseCode::TooSlow;
-        let drops_as = if is_slow { TargetOutcome::DroppedSlow } else { TargetOutcome::Closed };
-        if is_slow {
-            session.drop_unbegun(false, drops_as, &mut self.flow);
-            self.metrics.slow_closes.increment(1);
-        }
-        session.queue_close(code, &mut self.flow);
-        let until = self.flow.now + millis(CLOSE_WAIT);
-        let is_bare = is_slow;
-        session.phase = Phase::Closing(Closing { until, is_bare, discards, drops_as, is_answered: false });
-        session.wake();
-        self.retire(key, Some(code as u16));
-        self.reschedule(key);
-        self.flush(key);
-    }
-
-    /// The peer closed, or answered our close. What waits is of no use to it any more.
-    pub(super) fn peer_closed(&mut self, key: SessionKey, code: u16) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        match &mut session.phase {
-            Phase::Closing(closing) => closing.is_answered = true,
-            Phase::Waiting { .. } | Phase::Open => {
-                let drops_as = TargetOutcome::Closed;
-                session.drop_unbegun(false, drops_as, &mut self.flow);
-                session.queue_control(&mut self.flow);
-                let until = self.flow.now + millis(CLOSE_WAIT);
-                session.phase = Phase::Closing(Closing {
-                    until,
-                    is_bare: true,
-                    discards: false,
-                    drops_as,
-                    is_answered: true,
-                });
-                self.retire(key, Some(code));
-                self.reschedule(key);
-            }
-        }
-        self.flush(key);
-    }
-
-    /// Drops the socket and the record. `code` counts only for a session that no close had ended before.
-    pub(super) fn finish(&mut self, key: SessionKey, code: Option<u16>) {
-        let Some(session) = self.sessions.get(key) else { return };
-        if !matches!(session.phase, Phase::Closing(_)) {
-            self.retire(key, code);
-        }
-        let mut session = self.sessions.slab.remove(key.slot as usize);
-        let drops_as = match &session.phase {
-            Phase::Closing(closing) => closing.drops_as,
-            Phase::Waiting { .. } | Phase::Open => TargetOutcome::Closed,
-        };
-        session.drop_all(drops_as, &mut self.flow);
-        // The task finds the session gone and ends.
-        session.wake();
-    }
-
-    /// Takes the session out of every room and tells the hub, once.
-    fn retire(&mut self, key: SessionKey, code: Option<u16>) {
-        self.note_ended(key, code);
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        for seat in std::mem::take(&mut session.seats) {
-            if let Some(position) = seat.position {
-                self.vacate(seat.room, position);
-            }
-            self.rooms.seat_left(seat.room);
-        }
-        self.metrics.sessions.decrement(1.0);
-        self.metrics.closes.count(code);
-        self.hub.closed(key);
-    }
-
-    /// A panic ended the session's task. Says whether there is still something to close.
-    pub(super) fn panicked(&mut self, key: SessionKey) -> bool {
-        self.metrics.panics.increment(1);
-        match self.sessions.get(key).map(|session| matches!(session.phase, Phase::Closing(_))) {
-            None => false,
-            Some(true) => {
-                self.finish(key, None);
-                false
-            }
-            Some(false) => {
-                self.close(key, CloseCode::Internal, true);
-                true
-            }
-        }
-    }
-
     /// Looks at the sessions whose time has come.
     pub(super) fn expire(&mut self) {
         for (moment, places) in self.flow.wheel.expire(self.flow.now) {
@@ -300,16 +197,9 @@ impl Shard {
         session.resume(now);
         session.drop_expired(&mut self.flow);
         let stalled_at = session.stalled_at(&self.flow);
-        match &mut session.phase {
+        match &session.phase {
             Phase::Closing(closing) if now < closing.until => {}
-            Phase::Closing(closing) if closing.is_bare || session.out.frames() <= 1 => self.finish(key, None),
-            Phase::Closing(closing) => {
-                closing.is_bare = true;
-                closing.until = now + millis(CLOSE_WAIT);
-                let drops_as = closing.drops_as;
-                session.drop_unbegun(true, drops_as, &mut self.flow);
-                self.flush(key);
-            }
+            Phase::Closing(_) => self.close_is_late(key),
             // The hub answers within a second or so; a session that it forgot must not stay.
             Phase::Waiting { .. } if now >= session.ping_due => self.close(key, CloseCode::Internal, false),
             Phase::Waiting { .. } => {}
@@ -352,21 +242,5 @@ impl Shard {
         if queued != 0 {
             self.metrics.queued_bytes.increment(queued as f64);
         }
-    }
-
-    /// Begins the end: every session is closed with 4001.
-    pub(super) fn stop(&mut self) {
-        self.is_stopping = true;
-        for key in self.sessions.keys(self.index) {
-            self.close(key, CloseCode::GoingAway, false);
-        }
-    }
-
-    /// The end: what still waits is not written any more, and its outcomes are told.
-    pub(super) fn abandon(&mut self) {
-        for key in self.sessions.keys(self.index) {
-            self.finish(key, None);
-        }
-        self.flow.news.tell();
     }
 }

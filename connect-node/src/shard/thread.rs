@@ -7,14 +7,11 @@ use futures_util::FutureExt;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{session::Turn, state::Shard, upgrade};
+use super::{session::Turn, state::Shard, timers::millis, upgrade};
 use crate::ports::{SessionKey, ToShard};
 
-/// How long closes may take after a stop.
-const STOP_WAIT: Duration = Duration::from_millis(1_800);
 /// How long the walks under way when a stop arrives may hold it up.
 const STOP_BARRIER: Duration = Duration::from_millis(500);
-
 /// How long outcomes wait for others.
 const NEWS_WAIT: Duration = Duration::from_millis(10);
 
@@ -74,10 +71,12 @@ fn take(shard: &Rc<RefCell<Shard>>, pages: &Router, command: ToShard, stop_at: &
             ));
         }
         command => {
-            if matches!(command, ToShard::Stop) {
+            let mut shard = shard.borrow_mut();
+            if let ToShard::Stop { flush_wait } = &command {
                 stop_at.get_or_insert_with(Instant::now);
+                shard.flush_wait = millis(*flush_wait);
             }
-            shard.borrow_mut().take_command(command);
+            shard.take_command(command);
         }
     }
 }
@@ -102,7 +101,7 @@ fn turn(shard: &mut Shard, stop_at: Option<Instant>) -> bool {
     if !shard.is_stopping && since >= STOP_BARRIER {
         shard.stop();
     }
-    shard.is_stopping && (shard.sessions.is_empty() || since >= STOP_WAIT)
+    shard.is_stopping && (shard.sessions.is_empty() || millis(since) >= shard.stop_wait())
 }
 
 /// Counts a panic of a connection that is no session yet.

@@ -138,7 +138,8 @@ impl Shard {
             }
             ToShard::RoomDeleted(room) => self.queue_item(&room, RoomItem::Deleted),
             ToShard::Close { session, code } => self.agenda.barrier = Some(Barrier::Close { session, code }),
-            ToShard::Stop => self.agenda.barrier = Some(Barrier::Stop),
+            ToShard::Notice { session, reconnect_after } => self.notice(session, reconnect_after),
+            ToShard::Stop { .. } => self.agenda.barrier = Some(Barrier::Stop),
             ToShard::Deliver(delivery) => self.queue_delivery(delivery),
             ToShard::Inspect(inspection) => self.inspect(inspection),
         }

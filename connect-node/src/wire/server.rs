@@ -103,6 +103,14 @@ pub fn error_frame(id: Option<u64>, room: Option<&RoomId>, fault: &Fault) -> Byt
     frame.finish()
 }
 
+/// `notice` DRAINING.
+pub fn notice_frame(reconnect_after: Duration) -> Bytes {
+    TextFrame::new("notice", 64)
+        .text("reason", "DRAINING")
+        .number("reconnect_after_ms", reconnect_after.as_millis())
+        .finish()
+}
+
 /// `pong`, the answer to a `ping` frame of the protocol.
 pub fn pong_frame(id: Option<u64>) -> Bytes {
     with_id(TextFrame::new("pong", 32), id).finish()

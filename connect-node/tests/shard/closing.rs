@@ -98,7 +98,7 @@ async fn a_stop_closes_every_session_with_4001_within_two_seconds() {
     let deaf = node.member("user_id=deaf").await;
     let began = Instant::now();
     for shard in 0..2 {
-        node.send(shard, ToShard::Stop).await;
+        node.send(shard, ToShard::Stop { flush_wait: Duration::from_millis(900) }).await;
     }
     for client in &mut clients {
         assert_eq!(client.close_code().await, 4001);

@@ -79,7 +79,7 @@ async fn by_a_kick_without_a_reader() {
 #[tokio::test]
 async fn by_a_stop_of_the_node() {
     let (node, client, waiting) = lagging().await;
-    node.send(0, ToShard::Stop).await;
+    node.send(0, ToShard::Stop { flush_wait: std::time::Duration::from_millis(900) }).await;
     all(waiting, |counts| counts.closed).await;
     drop(client);
 }

@@ -5,6 +5,7 @@
 mod acks;
 mod classes;
 mod closing;
+mod draining;
 mod ends;
 mod fixture;
 mod http;
