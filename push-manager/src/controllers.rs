@@ -8,7 +8,7 @@ use std::{
 };
 
 use roomcast_proto::{fault, pubsub::controller_service_client::ControllerServiceClient};
-use roomcast_registry::Roster;
+use roomcast_registry::{Roster, State};
 use roomcast_runtime::{Gate, GateSettings};
 use roomcast_types::{Code, Fault};
 use tokio::time::{Instant, timeout_at};
@@ -124,7 +124,11 @@ impl Controllers {
         let mut addresses = self.fixed.clone();
         if addresses.is_empty() {
             let listing = self.roster.current();
-            addresses = listing.registrations.iter().map(|own| own.grpc_address.clone()).collect();
+            let peers = self.lock();
+            let mut listed: Vec<_> = listing.registrations.iter().collect();
+            // One that drains refuses soon; it is asked when no other answers.
+            listed.sort_by_key(|own| (own.state == State::Draining, own.grpc_address != peers.preferred));
+            return listed.into_iter().map(|own| own.grpc_address.clone()).collect();
         }
         let peers = self.lock();
         addresses.sort_by_key(|address| *address != peers.preferred);

@@ -11,6 +11,7 @@
 //! | `explain` | why a message did or did not arrive |
 //! | `peers` | the other push-managers |
 //! | `archive` | logs and inboxes |
+//! | `drain` | how this process ends |
 //! | `clock` | monotonic time, and whether this process stood still |
 
 mod archive;
@@ -18,6 +19,7 @@ mod audit;
 mod cards;
 mod clock;
 mod controllers;
+mod drain;
 mod error;
 mod explain;
 pub mod failpoint;
@@ -32,5 +34,6 @@ mod routes;
 mod rpc;
 mod running;
 
+pub use drain::Left;
 pub use error::Error;
 pub use running::{Deps, Running, run, start};

@@ -29,5 +29,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let Some(config) = arguments.config.load(Program::PushManager)? else { return Ok(()) };
     logging::init(&config.log);
     let starting = push_manager::run(Arc::new(config));
-    block_on(workers(WORKERS_MAX), run_until_signal(starting, |_| {}, Running::failed, Running::stop))
+    let running = run_until_signal(starting, |_| {}, Running::failed, Running::end, Running::end_limit);
+    block_on(workers(WORKERS_MAX), running)
 }

@@ -138,6 +138,11 @@ impl Pusher {
         self.is_open.store(false, Ordering::Release);
     }
 
+    /// Answers whoever waits for a level with what is known, now and from now on: this process ends.
+    pub fn answer_now(&self) {
+        self.receipts.end();
+    }
+
     /// Pushes that are being answered.
     pub fn under_way(&self) -> usize {
         self.under_way.load(Ordering::Acquire)
@@ -202,7 +207,10 @@ impl Pusher {
         if !is_the_first && let (Absent::Asked, Target::Room(room_id)) = (plan.absent, &message.push.target) {
             self.absences.ask(room_id, plan.announced(), &record);
         }
-        record.wait(level, wait_until).await;
+        tokio::select! {
+            () = record.wait(level, wait_until) => {}
+            () = self.receipts.ended() => {}
+        }
         drop(spans);
         Ok(self.reply(&record, &kept, level))
     }

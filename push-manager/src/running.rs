@@ -1,4 +1,4 @@
-//! Builds the service from its parts, starts it in an order that leaves no push without its targets, and ends it.
+//! Builds the service from its parts and starts it in an order that leaves no push without its targets.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,13 +8,12 @@ use roomcast_proto::pubsub::{
     push_manager_service_server::{PushManagerServiceServer, SERVICE_NAME},
 };
 use roomcast_registry::{Member, Registration, Registry, Role, Roster, State};
-use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
+use roomcast_runtime::{Config, Front, Phase, Telemetry, bind, config::CallDrain};
 use roomcast_store::Logs;
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
 };
 
 use crate::{
@@ -40,8 +39,6 @@ use crate::{
 const MEET: Duration = Duration::from_secs(10);
 /// How long a start waits for lanes; a node without one is addressed blind.
 const LINK: Duration = Duration::from_secs(2);
-/// How long an end waits for acknowledgements of what was accepted.
-const SETTLE: Duration = Duration::from_secs(2);
 /// Conflicts of positions that wait to be settled; a further one is told again by the next message.
 const CONFLICTS_WAITING_MAX: usize = 1_024;
 /// What a gRPC request may hold beside its content: 2,000 ids of 128 bytes with their framing, and room to spare.
@@ -60,12 +57,15 @@ pub struct Deps {
 
 /// A running push-manager. Dropping it without [`Running::stop`] is like a crash.
 pub struct Running {
-    front: Front,
-    member: Member,
-    pusher: Arc<Pusher>,
-    fleet: Arc<Fleet>,
+    pub(crate) front: Front,
+    pub(crate) member: Member,
+    pub(crate) pusher: Arc<Pusher>,
+    pub(crate) fleet: Arc<Fleet>,
+    /// All push-managers.
+    pub(crate) managers: Arc<Roster>,
+    pub(crate) pace: CallDrain,
     /// Ends with the name of the task and why.
-    tasks: JoinSet<String>,
+    pub(crate) tasks: JoinSet<String>,
 }
 
 /// Starts a push-manager on a registry; returns when it takes pushes.
@@ -139,7 +139,7 @@ impl Starting {
             peers: peers.clone(),
         });
         let (absences, asker) = absences(cards.clone());
-        let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers));
+        let auditor = Arc::new(Auditor::new(context.clone(), fleet.clone(), managers.clone()));
         let watches = Arc::new(Watches::new(receipts.clone(), peers));
         let sweeping = receipts.clone();
         let pusher = Arc::new(Pusher::new(Parts {
@@ -178,7 +178,8 @@ impl Starting {
         member.set_state(State::Ready);
         let (grpc, metrics) = (front.grpc_address(), front.metrics_address());
         tracing::info!(manager_id = own.id, %grpc, %metrics, "ready");
-        Ok(Running { front, member, pusher, fleet, tasks })
+        let pace = own.drain.clone();
+        Ok(Running { front, member, pusher, fleet, managers, pace, tasks })
     }
 }
 
@@ -304,23 +305,5 @@ impl Running {
                 Err(error) => format!("a task ended: {error}"),
             },
         }
-    }
-
-    /// Deregisters, takes no further pushes, lets what was accepted be acknowledged and answered for up to two
-    /// seconds, then ends.
-    pub async fn stop(mut self) {
-        self.front.set_phase(Phase::Draining).await;
-        self.member.leave().await;
-        self.pusher.close();
-        let settled = async {
-            while self.pusher.under_way() > 0 || self.fleet.queued() > 0 {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if timeout(SETTLE, settled).await.is_err() {
-            tracing::warn!(messages = self.fleet.queued(), "stopped with messages that no node acknowledged");
-        }
-        self.front.close().await;
-        self.tasks.shutdown().await;
     }
 }

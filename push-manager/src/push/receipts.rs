@@ -8,6 +8,7 @@ use std::{
 
 use roomcast_types::{Code, Fault, MessageId};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::record::Record;
 use crate::metrics::ReceiptMetrics;
@@ -25,6 +26,8 @@ pub struct Receipts {
     ttl: Duration,
     bytes_max: usize,
     metrics: ReceiptMetrics,
+    /// Nobody waits for one to change any more.
+    end: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +41,17 @@ struct Kept {
 impl Receipts {
     /// Keeps each for `ttl`, the oldest for less when all together take more than `bytes_max`.
     pub fn new(ttl: Duration, bytes_max: usize, metrics: ReceiptMetrics) -> Self {
-        Self { kept: Mutex::default(), ttl, bytes_max, metrics }
+        Self { kept: Mutex::default(), ttl, bytes_max, metrics, end: CancellationToken::new() }
+    }
+
+    /// Says that this process ends: whoever waits for a receipt to change takes it as it is.
+    pub fn end(&self) {
+        self.end.cancel();
+    }
+
+    /// Resolves when [`Self::end`] was called.
+    pub async fn ended(&self) {
+        self.end.cancelled().await;
     }
 
     /// How long one is kept at most.

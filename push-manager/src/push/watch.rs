@@ -24,6 +24,7 @@ const PACE: Duration = Duration::from_millis(50);
 
 /// One watch.
 struct Watch {
+    receipts: Arc<Receipts>,
     record: Arc<Record>,
     until: Level,
     once: bool,
@@ -86,7 +87,7 @@ async fn passed_on(
 
 /// The receipt as it is now, then with each change until it is complete, cannot change any more, or is no longer kept.
 fn local(
-    receipts: &Receipts,
+    receipts: &Arc<Receipts>,
     message_id: MessageId,
     request: &WatchPushRequest,
     place: OwnedSemaphorePermit,
@@ -98,6 +99,7 @@ fn local(
         None => Level::Settled,
     };
     let watch = Watch {
+        receipts: receipts.clone(),
         until,
         once: request.once,
         changes: record.subscribe(),
@@ -127,8 +129,11 @@ impl Watch {
         }
         if let Some(at) = self.answered_at {
             // Running out is no error: the last answer says that the receipt is not complete.
-            let _ = timeout_at(self.ends_at, self.changes.changed()).await;
-            sleep_until(at + PACE).await;
+            let receipts = self.receipts.clone();
+            tokio::select! {
+                _ = timeout_at(self.ends_at, self.changes.changed()) => sleep_until(at + PACE).await,
+                () = receipts.ended() => self.once = true,
+            }
         }
         self.changes.mark_unchanged();
         let state = self.record.state();

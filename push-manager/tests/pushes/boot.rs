@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use push_manager::Deps;
+use push_manager::{Deps, Left};
 use roomcast_proto::pubsub::{
     PushToRoomRequest, PushToUserRequest, push_manager_service_client::PushManagerServiceClient,
 };
@@ -117,14 +117,14 @@ async fn stopping_lets_accepted_pushes_arrive_and_leaves_nothing_behind() {
     let stopping = async {
         let stopped = running.stop();
         tokio::pin!(stopped);
-        let deregistered = async {
-            while registry.get(Role::PushManager, &id()).await.unwrap().is_some() {
+        let is_draining = async {
+            while registry.get(Role::PushManager, &id()).await.unwrap().unwrap().state != State::Draining {
                 tokio::task::yield_now().await;
             }
         };
         tokio::select! {
-            () = &mut stopped => panic!("it waits for the acknowledgement"),
-            () = deregistered => {}
+            _ = &mut stopped => panic!("it waits for the acknowledgement"),
+            () = is_draining => {}
         }
         // Until it closed, pushes are accepted, and then they arrive.
         let refused = async {
@@ -138,11 +138,12 @@ async fn stopping_lets_accepted_pushes_arrive_and_leaves_nothing_behind() {
             }
         };
         tokio::select! {
-            () = &mut stopped => panic!("it waits for the acknowledgement"),
+            _ = &mut stopped => panic!("it waits for the acknowledgement"),
             status = refused => assert_eq!(status.code(), Code::Unavailable),
         }
         node.thaw();
-        stopped.await;
+        assert_eq!(stopped.await, Left::default());
+        assert!(registry.get(Role::PushManager, &id()).await.unwrap().is_none());
     };
     timeout(DEADLINE, stopping).await.unwrap();
     node.until_delivered(&vec!["accepted"; accepted]).await;
