@@ -15,6 +15,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::{
     admission::Batches,
     backlog::Backlog,
+    calls::Calls,
     cards::Burials,
     census::Census,
     clock::StoreClock,
@@ -60,6 +61,8 @@ pub(crate) struct Controller {
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Metrics,
     pub(crate) telemetry: Telemetry,
+    /// Calls under way.
+    pub(crate) calls: Calls,
     /// Joins that wait for their transaction.
     pub(crate) batches: Batches,
     /// Nodes that report here.
@@ -103,6 +106,7 @@ impl Controller {
             tasks: Tasks::default(),
             metrics: telemetry.register(Metrics::register),
             telemetry,
+            calls: Calls::default(),
             batches: Batches::new(config.database.connections_max as usize),
             streams: Streams::default(),
             audits: Audits::default(),

@@ -11,17 +11,20 @@
 //! | `sweep` | nodes that died |
 //! | `kick` | orders to nodes about sessions |
 //! | `loads`, `select` | how full nodes are, the choice of one for a client |
+//! | `calls`, `drain` | how this process ends |
 //! | `watch` | health of the stores, gauges |
 //!
 //! Any number of controllers work on the same stores; none is special, and every step is safe to race.
 
 mod admission;
 mod backlog;
+mod calls;
 mod cards;
 mod census;
 mod clock;
 mod concurrent;
 mod controller;
+mod drain;
 mod error;
 mod kick;
 mod loads;
@@ -44,6 +47,7 @@ use roomcast_registry::Registry;
 use roomcast_runtime::Config;
 use roomcast_store::{Presence, Rooms};
 
+pub use drain::Left;
 pub use error::Error;
 pub use running::{Running, Starting, run, start};
 

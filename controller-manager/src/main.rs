@@ -38,7 +38,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     warn_of_own_stores(&config);
     let starting = controller_manager::run(Arc::new(config));
-    block_on(workers(WORKERS_MAX), run_until_signal(starting, |_| {}, Running::failed, Running::stop))
+    let running = run_until_signal(starting, |_| {}, Running::failed, Running::end, Running::end_limit);
+    block_on(workers(WORKERS_MAX), running)
 }
 
 async fn migrate(config: &Config) -> Result<(), String> {

@@ -45,7 +45,11 @@ impl Rpc {
         let mut span = parent
             .map(|parent| self.0.telemetry.tracing().start(method, SpanKind::Server, parent))
             .unwrap_or_default();
-        let work = work(self.0.clone(), request.into_inner());
+        let request = request.into_inner();
+        let work = async {
+            let _call = self.0.calls.begin()?;
+            work(self.0.clone(), request).await
+        };
         let answer = timeout(WAIT, work)
             .await
             .unwrap_or_else(|_| Err(Fault::unavailable(format!("no answer within {WAIT:?}"), retry_after())));

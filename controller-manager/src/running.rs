@@ -1,16 +1,13 @@
-//! Starts a controller and stops it: ports first, then the parts, then the registration.
+//! Starts a controller: ports first, then the parts, then the registration.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use roomcast_proto::pubsub::controller_service_server::{ControllerServiceServer, SERVICE_NAME};
-use roomcast_registry::{Member, Registration, Registry, Role, State};
-use roomcast_runtime::{Causes, Config, Front, Phase, Telemetry, bind};
+use roomcast_registry::{Member, Registration, Registry, Role, Roster, State};
+use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
 use roomcast_store::{Error as StoreError, Presence, Rooms};
 use roomcast_types::{Incarnation, ServiceId};
-use tokio::{
-    task::JoinSet,
-    time::{error::Elapsed, timeout},
-};
+use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use crate::{
@@ -20,17 +17,16 @@ use crate::{
     seats, sweep, watch,
 };
 
-/// How long giving the registration back may take; past it the lease runs out instead.
-const LEAVE_WAIT: Duration = Duration::from_secs(2);
-
 /// A controller that serves. Dropping it is like a crash: everything ends at once and the registration stays until
 /// its lease runs out.
 pub struct Running {
-    controller: Arc<Controller>,
-    front: Front,
-    member: Member,
+    pub(crate) controller: Arc<Controller>,
+    pub(crate) front: Front,
+    pub(crate) member: Member,
+    /// All controllers.
+    pub(crate) controllers: Roster,
     /// Run for ever; each returns its name when it ends all the same.
-    workers: JoinSet<&'static str>,
+    pub(crate) workers: JoinSet<&'static str>,
     _end_tasks: EndTasks,
 }
 
@@ -125,6 +121,7 @@ impl Starting {
         let controller = Arc::new(controller);
         front.serve(router(&controller));
         let workers = spawn_workers(&controller);
+        let controllers = Roster::start(registry.clone(), Role::ControllerManager);
         controller.nodes.refresh().await;
         controller.push_managers.refresh().await;
         let join = || Member::join(registry.clone(), registration.clone(), config.etcd.lease_ttl);
@@ -138,7 +135,7 @@ impl Starting {
         member.set_state(State::Ready);
         tracing::info!(controller_id = %controller.id, %grpc, %metrics, "ready");
         let _end_tasks = EndTasks(controller.clone());
-        Ok(Running { controller, front, member, workers, _end_tasks })
+        Ok(Running { controller, front, member, controllers, workers, _end_tasks })
     }
 }
 
@@ -195,18 +192,6 @@ impl Running {
                 Ok(name) => format!("the task for {name} ended"),
                 Err(error) => format!("a task ended: {error}"),
             },
-        }
-    }
-
-    /// Gives the registration back, lets requests under way finish, and ends. Takes a few seconds at most.
-    pub async fn stop(mut self) {
-        self.front.set_phase(Phase::Draining).await;
-        let _: Result<(), Elapsed> = timeout(LEAVE_WAIT, self.member.leave()).await;
-        self.controller.streams.end_all();
-        self.front.close().await;
-        self.workers.shutdown().await;
-        if let Ok(Err(error)) = timeout(LEAVE_WAIT, self.controller.rooms.close()).await {
-            tracing::warn!(error = %Causes(&error), "the record was not closed in order");
         }
     }
 }

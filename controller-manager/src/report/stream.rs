@@ -98,6 +98,8 @@ pub(super) struct Stream {
     is_storing: bool,
     /// A reply is owed although it may say nothing but the time.
     owes_reply: bool,
+    /// The node was told to turn to another controller.
+    is_sent_away: bool,
     generation: Option<u64>,
     /// Versions this stream has written: a store that holds less was emptied.
     written: [u64; SLICES],
@@ -134,6 +136,7 @@ impl Stream {
             to_compare: None,
             is_storing: false,
             owes_reply: false,
+            is_sent_away: false,
             generation,
             written: [0; SLICES],
             sessions: 0,
@@ -154,10 +157,14 @@ impl Stream {
         }
         self.take_in(first);
         let (end, mut generation) = (self.registered.end.clone(), self.registered.generation.clone());
+        let away = self.registered.away.clone();
         loop {
             self.start_work();
             tokio::select! {
                 () = end.cancelled() => return End::Replaced,
+                () = away.cancelled(), if !self.is_sent_away => {
+                    (self.is_sent_away, self.owes_reply) = (true, true);
+                }
                 () = sleep_until(self.said_at + SIGN_OF_LIFE) => self.owes_reply = true,
                 Ok(()) = generation.changed() => self.presence_lost(*generation.borrow_and_update()),
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.finish(done),
@@ -328,6 +335,7 @@ impl Stream {
     }
 
     async fn send(&mut self, mut reply: ControllerReply) -> bool {
+        reply.draining = self.is_sent_away;
         reply.store_time_ms = self.controller().clock.read().await.map_or(0, |now| now.as_millis());
         self.said_at = Instant::now();
         matches!(timeout(REPLY_WAIT, self.replies.send(Ok(reply))).await, Ok(Ok(())))

@@ -41,6 +41,8 @@ pub(crate) struct Streams {
     open: Arc<Mutex<HashMap<NodeId, Entry>>>,
     /// The generation of presence as the health watch last read it.
     generation: watch::Sender<Option<u64>>,
+    /// Cancelled when the nodes are to turn to another controller.
+    away: CancellationToken,
 }
 
 /// An open stream; leaves the list when dropped.
@@ -54,6 +56,8 @@ pub(crate) struct OpenStream {
     pub(crate) generation: watch::Receiver<Option<u64>>,
     /// Cancelled when a newer stream of the node came, or the controller stops.
     pub(crate) end: CancellationToken,
+    /// Cancelled when the node is to turn to another controller.
+    pub(crate) away: CancellationToken,
     _ended: DropGuard,
 }
 
@@ -89,7 +93,8 @@ impl Streams {
             Replaced { node: older.node, ended: older.ended }
         });
         let (open, generation) = (self.open.clone(), self.generation.subscribe());
-        (OpenStream { node, number, open, held, generation, end, _ended: ended.drop_guard() }, replaced)
+        let away = self.away.clone();
+        (OpenStream { node, number, open, held, generation, end, away, _ended: ended.drop_guard() }, replaced)
     }
 
     /// Presence lost its content: every stream asks its node for everything, without waiting for the next comparison.
@@ -138,6 +143,11 @@ impl Streams {
         if let Some(entry) = lock(&self.open).get(&node.node_id).filter(|entry| entry.node == *node) {
             entry.end.cancel();
         }
+    }
+
+    /// Asks every node, and whichever comes later, to turn to another controller; the streams stand until then.
+    pub(crate) fn send_away(&self) {
+        self.away.cancel();
     }
 
     /// Asks every stream to end.
