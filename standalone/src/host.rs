@@ -52,19 +52,21 @@ impl<T: Send + 'static> Hosted<T> {
         self.inner.as_ref().expect("held until stop or kill consumes self").0.handle()
     }
 
-    /// Stops it in order: `stop` runs on the service's own runtime, which ends after it.
-    pub async fn stop<F>(mut self, stop: impl FnOnce(T) -> F)
+    /// Stops it in order: `stop` runs on the service's own runtime, which ends after it. What `stop` says; `None` when
+    /// it panicked.
+    pub async fn stop<R, F>(mut self, stop: impl FnOnce(T) -> F) -> Option<R>
     where
-        F: Future<Output = ()> + Send + 'static,
+        R: Send + 'static,
+        F: Future<Output = R> + Send + 'static,
     {
-        if let Some((runtime, service)) = self.inner.take() {
-            let stopping = {
-                let _guard = runtime.enter();
-                stop(service)
-            };
-            let _ = runtime.spawn(stopping).await;
-            runtime.shutdown_background();
-        }
+        let (runtime, service) = self.inner.take()?;
+        let stopping = {
+            let _guard = runtime.enter();
+            stop(service)
+        };
+        let said = runtime.spawn(stopping).await;
+        runtime.shutdown_background();
+        said.ok()
     }
 
     /// Ends it as `kill -9` ends a process: no task of it runs again, its sockets close, nothing is deregistered.

@@ -1,6 +1,6 @@
 //! The `standalone` program: the whole platform in one process.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use roomcast_runtime::{
@@ -10,6 +10,9 @@ use roomcast_runtime::{
     logging,
 };
 use standalone::{Options, Platform, ports::NODES_MAX};
+
+/// Longer than all of it takes to stop in order; what takes longer hangs.
+const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// Roomcast in one process: controller-manager, push-manager and connect-nodes on their usual ports.
 #[derive(Debug, Parser)]
@@ -41,10 +44,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let place = place_of_rooms(&config, arguments.ephemeral);
     let starting =
         Platform::start(Options { config, nodes: arguments.nodes, is_ephemeral: arguments.ephemeral });
-    block_on(
-        0,
-        run_until_signal(starting, |platform| show(platform, &place), Platform::failed, Platform::stop),
-    )
+    let started = |platform: &Platform| show(platform, &place);
+    // All nodes end together: nobody could go to another one, so nobody is told to.
+    let end = async |platform: Platform, _| platform.stop().await;
+    block_on(0, run_until_signal(starting, started, Platform::failed, end, |_| STOP_MAX))
 }
 
 fn place_of_rooms(config: &Config, is_ephemeral: bool) -> String {

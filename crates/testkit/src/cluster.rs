@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use connect_node::Drained;
 use roomcast_client::{Controller, Pusher};
 use roomcast_registry::MemoryRegistry;
 use roomcast_runtime::{
@@ -10,6 +11,7 @@ use roomcast_runtime::{
 };
 use roomcast_store::{Logs, MemoryInbox, MemoryLog, MemoryPresence, SqliteRooms};
 use standalone::Hosted;
+use tokio::task::JoinHandle;
 
 use crate::{
     api::Api,
@@ -265,6 +267,30 @@ impl Cluster {
     /// Stops a node in order.
     pub async fn stop_node(&mut self, index: usize) {
         self.nodes[index].take().expect("was not ended").stop(connect_node::Running::stop).await;
+    }
+
+    /// Takes a node out of the cluster, to be drained beside what the test goes on with. What became of its sessions.
+    pub fn drain_node(&mut self, index: usize) -> JoinHandle<Drained> {
+        let hosted = self.nodes[index].take().expect("was not ended");
+        tokio::spawn(
+            async move { hosted.stop(connect_node::Running::drain).await.expect("it ends in order") },
+        )
+    }
+
+    /// Takes a push-manager out of the cluster, to be drained. What it left behind.
+    pub fn drain_push_manager(&mut self, index: usize) -> JoinHandle<push_manager::Left> {
+        let hosted = self.push_managers[index].take().expect("was not ended");
+        tokio::spawn(
+            async move { hosted.stop(push_manager::Running::drain).await.expect("it ends in order") },
+        )
+    }
+
+    /// Takes a controller out of the cluster, to be drained. What it left behind.
+    pub fn drain_controller(&mut self, index: usize) -> JoinHandle<controller_manager::Left> {
+        let hosted = self.controllers[index].take().expect("was not ended");
+        tokio::spawn(async move {
+            hosted.stop(controller_manager::Running::drain).await.expect("it ends in order")
+        })
     }
 
     /// Stops a push-manager in order.
