@@ -11,6 +11,7 @@ need() { command -v "$1" >/dev/null 2>&1 || case " $missing " in *" $2 "*) ;; *)
 
 servers() {
     need etcd etcd-server
+    need etcdctl etcd-client
     # The programs without the service of the system that comes with mariadb-server.
     need mariadbd mariadb-server-core
     need mariadb-install-db mariadb-server-core

@@ -4,12 +4,14 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::PathBuf,
+    process::Command,
     sync::OnceLock,
     time::Duration,
 };
 
 use crate::{
     authority::Authority,
+    output,
     ports::free_port,
     process::{self, Process},
 };
@@ -118,6 +120,29 @@ impl Etcd {
     /// Lets it go on.
     pub fn thaw(&self) {
         self.process.thaw();
+    }
+
+    /// Runs one command with etcdctl; what it prints. Not with TLS.
+    pub fn run(&self, command: &[&str]) -> String {
+        output(Command::new("etcdctl").arg("--endpoints").arg(self.endpoint()).args(command))
+    }
+
+    /// Ends every lease there is, and the keys under them with it.
+    pub fn revoke_leases(&self) {
+        // The first line counts them.
+        for lease in self.run(&["lease", "list"]).lines().skip(1) {
+            // One that just ran out is no error.
+            let _ = Command::new("etcdctl")
+                .arg("--endpoints")
+                .arg(self.endpoint())
+                .args(["lease", "revoke", lease])
+                .output();
+        }
+    }
+
+    /// Removes every key, while it runs and nobody loses a connection.
+    pub fn wipe(&self) {
+        self.run(&["del", "--prefix", ""]);
     }
 
     fn wait(&self) {

@@ -1,4 +1,4 @@
-//! etcd, MariaDB and Redis for tests: processes of their own in temporary folders on free ports.
+//! etcd, MariaDB and Redis for tests: processes of their own in temporary folders on free ports. And any other process.
 //!
 //! The programs are those of this machine (Debian's packages); a server that runs on it is never touched. Most tests
 //! use the one that their test binary shares (`shared()`) and keep to a name of their own in it ([`unique`]); a test
@@ -16,6 +16,7 @@ pub use authority::Authority;
 pub use etcd::Etcd;
 pub use mariadb::MariaDb;
 pub use ports::free_port;
+pub use process::{Process, folder};
 pub use redis::{Redis, RedisCluster, RedisSentinel};
 
 use std::{

@@ -1,19 +1,19 @@
-//! One server process under a shell that ends it when the test binary ends, however that ends.
+//! One process under a shell that ends it when the test binary ends, however that ends.
 
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, PoisonError},
 };
 
-/// Obeys one word a line and answers each with a line; the end of its input ends the server and removes its folder.
+/// Obeys one order a line and answers each with a line; the end of its input ends the process and removes its folder.
 const KEEPER: &str = r#"
 folder=$1; shift
 PATH=$PATH:/usr/sbin:/sbin
 trap '' INT TERM HUP
-start() { "$@" >>"$folder/log" 2>&1 & pid=$!; }
+start() { (trap - INT TERM HUP; exec "$@") >>"$folder/log" 2>&1 & pid=$!; }
 stop() { kill -KILL "$pid"; wait "$pid"; pid=; } 2>/dev/null
 start "$@"; echo "$pid"
 while read -r word; do
@@ -22,16 +22,20 @@ while read -r word; do
         kill) stop ;;
         freeze) kill -STOP "$pid" ;;
         thaw) kill -CONT "$pid" ;;
+        signal*) kill -s "${word#signal }" "$pid" ;;
+        wait) wait "$pid"; pid="ended $?" ;;
     esac
     echo "$pid"
+    case $pid in ended*) pid= ;; esac
 done
 [ -z "$pid" ] || stop
 rm -rf "$folder"
 "#;
 
-/// A server's process. Dropping it ends the server.
+/// A process with a folder of its own, where `log` takes what it prints. Dropping it ends the process, whatever its
+/// state, and removes the folder.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     folder: PathBuf,
     keeper: Mutex<Keeper>,
@@ -45,15 +49,15 @@ struct Keeper {
     answers: BufReader<ChildStdout>,
 }
 
-/// A folder that the keeper removes.
-pub(crate) fn folder(name: &str) -> PathBuf {
+/// A folder that the keeper of a [`Process`] removes.
+pub fn folder(name: &str) -> PathBuf {
     let prefix = format!("roomcast-{name}-");
     tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary folder").keep()
 }
 
 impl Process {
     /// Starts a program; what it prints goes into `log` of its folder, which goes when it ends.
-    pub(crate) fn start(folder: PathBuf, program: &str, arguments: &[impl AsRef<OsStr>]) -> Self {
+    pub fn start(folder: PathBuf, program: &str, arguments: &[impl AsRef<OsStr>]) -> Self {
         let mut shell = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&folder)
@@ -62,7 +66,7 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("sh");
+            .unwrap_or_else(|error| panic!("sh: {error}"));
         let orders = shell.stdin.take();
         let mut answers = BufReader::new(shell.stdout.take().expect("is piped"));
         answers.read_line(&mut String::new()).expect("the keeper answers");
@@ -70,37 +74,68 @@ impl Process {
         Self { name: program.to_owned(), folder, keeper }
     }
 
-    /// Has the keeper do something; returns when it is done.
-    fn order(&self, word: &str) {
+    /// Has the keeper do something; returns what it answers when it is done.
+    fn order(&self, word: &str) -> String {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         let orders = keeper.orders.as_mut().expect("not ended");
         writeln!(orders, "{word}").expect("the keeper listens");
-        keeper.answers.read_line(&mut String::new()).expect("the keeper answers");
+        let mut answer = String::new();
+        keeper.answers.read_line(&mut answer).expect("the keeper answers");
+        answer.trim().to_owned()
     }
 
-    /// Ends the server as `kill -9` does.
-    pub(crate) fn kill(&self) {
+    /// Its number; `None` while it is ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.order("pid").parse().ok()
+    }
+
+    /// Sends a signal, by name: TERM, INT.
+    pub fn signal(&self, name: &str) {
+        self.order(&format!("signal {name}"));
+    }
+
+    /// Whether it has ended by itself, or by a signal of [`Self::signal`].
+    pub fn has_ended(&self) -> bool {
+        let Some(pid) = self.pid() else { return true };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The state stands behind the name in parentheses; Z: it has ended and its parent was not told yet.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+    }
+
+    /// Waits until it ends, without a limit; its exit code, 128 and more for a signal.
+    pub fn wait(&self) -> i32 {
+        let answer = self.order("wait");
+        answer.strip_prefix("ended ").and_then(|code| code.parse().ok()).expect("an exit code")
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&self) {
         self.order("kill");
     }
 
     /// Starts it again after [`Self::kill`], on the same folder and port.
-    pub(crate) fn start_again(&self) {
+    pub fn start_again(&self) {
         self.order("start");
     }
 
     /// Stops it in its tracks: it takes connections and answers nothing.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.order("freeze");
     }
 
     /// Lets it go on.
-    pub(crate) fn thaw(&self) {
+    pub fn thaw(&self) {
         self.order("thaw");
     }
 
     /// What it has printed.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Where it may keep files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn wait_until(&self, is_ready: impl FnMut() -> bool) {

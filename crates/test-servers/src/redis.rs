@@ -84,6 +84,36 @@ impl Redis {
         output(cli(self.port).args(command))
     }
 
+    /// Writes what it holds now into a dump for [`Self::restore`].
+    pub fn save(&self) {
+        self.run(&["SAVE"]);
+        // Under another name: an ordinary start finds nothing.
+        std::fs::rename(self.dump("dump.rdb"), self.dump("saved.rdb")).expect("it wrote its dump");
+    }
+
+    /// Ends it as `kill -9` does and starts it with what it held at the last [`Self::save`].
+    pub fn restore(&self) {
+        self.kill();
+        std::fs::rename(self.dump("saved.rdb"), self.dump("dump.rdb")).expect("it was saved");
+        self.process.start_again();
+        self.wait();
+        std::fs::remove_file(self.dump("dump.rdb")).expect("it was loaded");
+    }
+
+    fn dump(&self, name: &str) -> PathBuf {
+        self.process.folder().join(name)
+    }
+
+    /// Has it refuse whatever needs memory, as one whose memory is full and that may throw nothing away.
+    pub fn fill(&self) {
+        self.run(&["CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1"]);
+    }
+
+    /// Ends [`Self::fill`].
+    pub fn make_room(&self) {
+        self.run(&["CONFIG", "SET", "maxmemory", "0"]);
+    }
+
     /// Ends it as `kill -9` does: what it held is gone.
     pub fn kill(&self) {
         self.process.kill();
