@@ -1,6 +1,6 @@
 //! What the services of a cluster stand on: the embedded stores, or servers that the test started.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use roomcast_registry::{MemoryRegistry, Registry};
 use roomcast_runtime::Config;
@@ -40,6 +40,18 @@ impl Servers {
             format!("redis.url={}", self.redis.url()),
             format!("database.url={}", self.mariadb.url(&self.database)),
         ]
+    }
+
+    /// Where each of them listens, by name.
+    pub(crate) fn addresses(&self) -> [(&'static str, SocketAddr); 3] {
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let etcd = self.etcd.endpoint().parse().expect("an address has no name");
+        [("etcd", etcd), ("redis", at(self.redis.port())), ("mariadb", at(self.mariadb.port()))]
+    }
+
+    /// The database with the tables.
+    pub(crate) fn database(&self) -> &str {
+        &self.database
     }
 
     /// Values of one column that a query finds in the record.

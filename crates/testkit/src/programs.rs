@@ -12,6 +12,12 @@ pub fn folder() -> &'static Path {
     FOLDER.get_or_init(build)
 }
 
+/// The folder of the running program, where the build of the platform has put the others.
+pub fn beside() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.parent().unwrap().to_owned()
+}
+
 fn build() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     // target/PROFILE/deps/this
