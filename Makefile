@@ -2,15 +2,19 @@
 # make cluster         the platform as separate processes on etcd, MariaDB and Redis of its own; NODES=5 for more nodes
 # make cluster-status  what of it runs
 # make cluster-stop    ends it
+# make drill           breaks a platform of separate processes every ten seconds, under 10,000 sessions, and tells what was
+#                      lost unseen: SECONDS=600 SEED=7 SESSIONS=10000; SCENARIO=kill-node for one only, SCENARIO=list for all
 # make test            everything that must hold
 # make check           formatting and lints
 #
-# cluster and test install the Debian packages they need when they are missing.
+# cluster, drill and test install the Debian packages they need when they are missing.
 
 CARGO ?= cargo
 NODES ?= 3
+SECONDS ?= 600
+SESSIONS ?= 10000
 
-.PHONY: run cluster cluster-status cluster-stop test check test-packages
+.PHONY: run cluster cluster-status cluster-stop drill test check test-packages
 
 # One build for both: the command line that is printed is there.
 run:
@@ -27,6 +31,15 @@ cluster-status:
 
 cluster-stop:
 	@scripts/cluster.sh stop
+
+# Two files for each session, one here and one on its node.
+drill:
+	scripts/packages.sh servers
+	$(CARGO) build --release -p controller-manager -p push-manager -p connect-node -p roomcast-testkit --bins
+	ulimit -n $$(ulimit -Hn); $${CARGO_TARGET_DIR:-target}/release/drill $(drill_arguments)
+
+drill_arguments = $(if $(filter list,$(SCENARIO)),--list,--seconds $(SECONDS) --sessions $(SESSIONS) \
+	$(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)))
 
 test: test-packages check
 	$(CARGO) test --workspace

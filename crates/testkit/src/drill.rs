@@ -1,0 +1,236 @@
+//! Faults under load, and the proof that nothing accepted was lost unseen: a platform of separate processes, a crowd of
+//! sessions, a publisher, scenarios that break things, and a checker that reads what everybody saw.
+
+pub mod checker;
+pub mod crowd;
+pub mod history;
+pub mod publisher;
+pub mod report;
+pub mod scenarios;
+pub mod stage;
+pub mod truth;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{sleep, sleep_until};
+
+pub use self::{
+    checker::{Defect, Kind, Rules},
+    report::Report,
+    stage::{Scenario, Stage},
+};
+use self::{
+    crowd::{Clock, Crowd},
+    history::Run,
+    publisher::Publisher,
+};
+use crate::{dice::Dice, platform::Platform};
+
+/// Load before the first fault, and after the last.
+const CALM: Duration = Duration::from_secs(2);
+/// How long all sessions may take to be there at the begin.
+const THERE_WITHIN: Duration = Duration::from_secs(120);
+/// How long all sessions may take to be back after the last fault: back-off goes up to 20 s.
+const BACK_WITHIN: Duration = Duration::from_secs(45);
+/// The last messages are there when none came for so long.
+const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How large a run is.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The folder of the programs.
+    pub programs: PathBuf,
+    /// Of everything that is left to chance.
+    pub seed: u64,
+    /// Sessions, each in one room.
+    pub sessions: usize,
+    /// Rooms.
+    pub rooms: usize,
+    /// Pushes a second.
+    pub rate: u32,
+    /// Controllers, push-managers, nodes.
+    pub parts: [usize; 3],
+    /// Threads of the crowd.
+    pub threads: usize,
+    /// Which client its sessions are.
+    pub kind: crowd::Kind,
+    /// How long a fault stands that has no length of its own.
+    pub hold: Duration,
+    /// Whether faults are told as they happen.
+    pub is_told: bool,
+    /// Where the logs of all parts go when a check fails.
+    pub logs: Option<PathBuf>,
+}
+
+impl Setup {
+    /// Some 500 sessions: for tests.
+    pub fn small(programs: PathBuf) -> Self {
+        Self {
+            programs,
+            seed: 1,
+            sessions: 500,
+            rooms: 20,
+            rate: 50,
+            parts: [2, 2, 3],
+            threads: 1,
+            kind: crowd::Kind::Lean,
+            hold: Duration::from_secs(3),
+            is_told: false,
+            logs: None,
+        }
+    }
+
+    /// What the drill is: 10,000 sessions in 100 rooms, 100 pushes a second.
+    pub fn large(programs: PathBuf, seed: u64) -> Self {
+        let small = Self::small(programs);
+        Self {
+            seed,
+            sessions: 10_000,
+            rooms: 100,
+            rate: 100,
+            hold: Duration::from_secs(4),
+            is_told: true,
+            ..small
+        }
+    }
+}
+
+/// What is done in a run.
+#[derive(Clone, Copy)]
+pub enum Course<'a> {
+    /// One scenario, so many times.
+    Scenario(&'a Scenario, usize),
+    /// A drawn one every so often, for so long.
+    Drawn {
+        /// From the begin of one to that of the next, if it is over by then.
+        every: Duration,
+        /// All together.
+        time: Duration,
+    },
+}
+
+/// Runs it all and judges it.
+pub async fn run(setup: &Setup, course: Course<'_>) -> Report {
+    let [controllers, push_managers, nodes] = setup.parts;
+    let seats = format!("room.default_max_users={}", (setup.sessions / setup.rooms + 1).max(100));
+    let platform = Platform::builder(&setup.programs)
+        .controllers(controllers)
+        .push_managers(push_managers)
+        .nodes(nodes)
+        .set(&seats)
+        .set("connect_node.shards=1")
+        .start()
+        .await;
+    let before = truth::resources(&platform);
+    let clock = Clock::start();
+    let plan = crowd::Plan {
+        sessions: setup.sessions,
+        rooms: setup.rooms,
+        nodes: platform.role("connect-node").iter().map(|node| node.http()).collect(),
+        threads: setup.threads,
+        seed: setup.seed,
+        kind: setup.kind,
+    };
+    let crowd = Crowd::start(plan, clock);
+    let mut defects = Vec::new();
+    if let Err(connected) = crowd.all_connected(THERE_WITHIN).await {
+        let what = format!("only {connected} of {} sessions came; {:?}", setup.sessions, crowd.failures());
+        defects.push(Defect::new(Kind::NotBack, what));
+    }
+    let plan = publisher::Plan {
+        push_managers: platform.role("push-manager").iter().map(|part| part.grpc()).collect(),
+        rooms: setup.rooms,
+        rate: setup.rate,
+        bytes: 128,
+    };
+    let (publisher, begun) = (Publisher::start(plan, clock), Instant::now());
+    let stage = Stage::new(platform, crowd, clock, Dice::new(setup.seed), setup.hold, setup.is_told);
+    sleep(CALM).await;
+    let (rules, expected) = act(&stage, course).await;
+    stage.heal().await;
+    defects.extend(come_back(&stage).await);
+    let (wrong, map) = truth::within(truth::MAP_WITHIN, || truth::map(&stage.platform, &stage.crowd)).await;
+    defects.extend(wrong);
+    sleep(CALM).await;
+    let pushes = publisher.stop().await;
+    let time = begun.elapsed();
+    defects.extend(quiet(&stage).await);
+    defects.extend(truth::within(truth::MAP_WITHIN, || truth::seats(&stage.platform, &stage.crowd)).await.0);
+    defects.extend(truth::ledger_at_last(&stage.platform, begun.elapsed()).await);
+    let (faults, failures) = (stage.faults(), stage.crowd.failures());
+    let Stage { platform, crowd, .. } = stage;
+    let run = Run { sessions: crowd.stop().await, pushes };
+    defects.extend(checker::check(&run, rules));
+    defects.extend(truth::baseline(&platform, &before).await);
+    let complaints = platform.complaints(&expected);
+    defects.extend(complaints.into_iter().map(|line| Defect::new(Kind::Log, line)));
+    if let (Some(logs), false) = (&setup.logs, defects.is_empty()) {
+        platform.keep_logs(logs).expect("the folder of logs can be written");
+    }
+    let (pushes, messages, flags) = report::sums(&run.sessions, &run.pushes);
+    let faults = report::aftermath(&faults, &run.sessions, &run.pushes);
+    let sessions = run.sessions.len();
+    Report { seed: setup.seed, time, faults, sessions, pushes, messages, flags, map, failures, defects }
+}
+
+/// Carries a course out; what it excuses.
+async fn act(stage: &Stage, course: Course<'_>) -> (Rules, Vec<&'static str>) {
+    let (mut rules, mut expected) = (Rules::default(), Vec::new());
+    let mut excuse = |scenario: &Scenario| {
+        rules.keys_may_be_lost |= scenario.rules.keys_may_be_lost;
+        rules.pushes_may_fail |= scenario.rules.pushes_may_fail;
+        expected.extend(scenario.expected);
+    };
+    match course {
+        Course::Scenario(scenario, times) => {
+            excuse(scenario);
+            for _ in 0..times {
+                (scenario.act)(stage).await;
+            }
+        }
+        Course::Drawn { every, time } => {
+            let drawn: Vec<_> = scenarios::all().into_iter().filter(|scenario| scenario.is_drawn).collect();
+            let end = tokio::time::Instant::now() + time;
+            loop {
+                let next = tokio::time::Instant::now() + every;
+                let scenario = *stage.dice().pick(&drawn);
+                excuse(scenario);
+                (scenario.act)(stage).await;
+                if next > end {
+                    break;
+                }
+                sleep_until(next).await;
+            }
+        }
+    }
+    (rules, expected)
+}
+
+async fn come_back(stage: &Stage) -> Option<Defect> {
+    let (sessions, began) = (stage.crowd.sessions(), Instant::now());
+    let connected = stage.crowd.all_connected(BACK_WITHIN).await.err()?;
+    let what = format!("{connected} of {sessions} sessions are back after {:?}", began.elapsed());
+    Some(Defect::new(Kind::NotBack, what))
+}
+
+/// Waits until the last messages have come.
+async fn quiet(stage: &Stage) -> Option<Defect> {
+    let began = Instant::now();
+    loop {
+        let messages = stage.crowd.messages();
+        sleep(SILENCE).await;
+        if stage.crowd.messages() == messages {
+            return None;
+        }
+        if began.elapsed() > SILENCE_WITHIN {
+            return Some(Defect::new(
+                Kind::TooLate,
+                "messages still come a minute after the last push".to_owned(),
+            ));
+        }
+    }
+}
