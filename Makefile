@@ -3,7 +3,8 @@
 # make cluster-status  what of it runs
 # make cluster-stop    ends it
 # make drill           breaks a platform of separate processes every ten seconds, under 10,000 sessions, and tells what was
-#                      lost unseen: SECONDS=600 SEED=7 SESSIONS=10000; SCENARIO=kill-node for one only, SCENARIO=list for all
+#                      lost unseen: SECONDS=600 SEED=7 SESSIONS=10000; SCENARIO=kill-node TIMES=5 for one only, SCENARIO=list
+#                      tells all; TIMED=yes fails when something takes longer than promised
 # make test            everything that must hold
 # make check           formatting and lints
 #
@@ -13,6 +14,7 @@ CARGO ?= cargo
 NODES ?= 3
 SECONDS ?= 600
 SESSIONS ?= 10000
+TIMES ?= 1
 
 .PHONY: run cluster cluster-status cluster-stop drill test check test-packages
 
@@ -39,7 +41,7 @@ drill:
 	ulimit -n $$(ulimit -Hn); $${CARGO_TARGET_DIR:-target}/release/drill $(drill_arguments)
 
 drill_arguments = $(if $(filter list,$(SCENARIO)),--list,--seconds $(SECONDS) --sessions $(SESSIONS) \
-	$(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)))
+	$(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO) --times $(TIMES)) $(if $(TIMED),--timed))
 
 test: test-packages check
 	$(CARGO) test --workspace

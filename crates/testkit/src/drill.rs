@@ -60,6 +60,8 @@ pub struct Setup {
     pub kind: crowd::Kind,
     /// How long a fault stands that has no length of its own.
     pub hold: Duration,
+    /// Whether it is a failure when something takes longer than promised; a busy machine cannot tell.
+    pub is_timed: bool,
     /// Whether faults are told as they happen.
     pub is_told: bool,
     /// Where the logs of all parts go when a check fails.
@@ -79,6 +81,7 @@ impl Setup {
             threads: 1,
             kind: crowd::Kind::Lean,
             hold: Duration::from_secs(3),
+            is_timed: false,
             is_told: false,
             logs: None,
         }
@@ -172,8 +175,12 @@ pub async fn run(setup: &Setup, course: Course<'_>) -> Report {
         platform.keep_logs(logs).expect("the folder of logs can be written");
     }
     let (pushes, messages, flags) = report::sums(&run.sessions, &run.pushes);
-    let faults = report::aftermath(&faults, &run.sessions, &run.pushes);
+    let nodes: Vec<_> = platform.role("connect-node").iter().map(|node| node.name().to_owned()).collect();
+    let faults = report::aftermath(&faults, &run.sessions, &run.pushes, &nodes);
     let sessions = run.sessions.len();
+    if setup.is_timed {
+        defects.extend(report::late(&faults, sessions));
+    }
     Report { seed: setup.seed, time, faults, sessions, pushes, messages, flags, map, failures, defects }
 }
 

@@ -43,6 +43,9 @@ struct Arguments {
     /// Sessions are the product's own client in place of one that costs less.
     #[arg(long)]
     product: bool,
+    /// It is a failure, too, when something takes longer than promised.
+    #[arg(long)]
+    timed: bool,
     /// Where logs go when a check fails.
     #[arg(long, default_value = "drill-logs")]
     logs: PathBuf,
@@ -65,7 +68,7 @@ async fn main() -> ExitCode {
     let mut setup = Setup::large(programs::beside(), seed);
     (setup.sessions, setup.rooms) = (arguments.sessions as usize, arguments.rooms as usize);
     (setup.rate, setup.parts[2]) = (arguments.rate, arguments.nodes.into());
-    setup.logs = Some(arguments.logs);
+    (setup.is_timed, setup.logs) = (arguments.timed, Some(arguments.logs));
     if arguments.product {
         setup.kind = crowd::Kind::Product;
     }

@@ -65,6 +65,8 @@ pub struct History {
     pub events: Vec<Event>,
     /// Messages that came again and were not handed over.
     pub repeats: u32,
+    /// The index of each node that it was connected to, and from when on.
+    pub nodes: Vec<(u32, u32)>,
 }
 
 /// One push, with all of its attempts.

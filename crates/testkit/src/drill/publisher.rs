@@ -24,8 +24,8 @@ use super::{
     history::{Accepted, Answer, At, Push, digest},
 };
 
-/// How long one attempt may take: a push-manager answers within a second.
-const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long one attempt may take: a push-manager answers within a second, on a machine that is not too busy.
+const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long a push is tried: keys are remembered for longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);

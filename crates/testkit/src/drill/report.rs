@@ -1,28 +1,17 @@
 //! What a run came to, for people.
 
+mod aftermath;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+pub use self::aftermath::{Aftermath, aftermath, late};
 use super::{
     checker::{Defect, Kind, count},
     history::{Answer, History, Push, Saw},
-    stage::Fault,
 };
 
 /// Defects of one kind that are told.
 const TOLD_MAX: usize = 5;
-
-/// How sessions came back from one fault, and when pushes noticed it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Aftermath {
-    /// What was done.
-    pub fault: Fault,
-    /// Sessions that lost their connection before the next fault.
-    pub lost: usize,
-    /// From the loss to the room, in milliseconds; the median and the 99th of 100.
-    pub back_ms: Option<(u32, u32)>,
-    /// From the fault to the first receipt that says that something is amiss, in milliseconds.
-    pub noticed_ms: Option<u32>,
-}
 
 /// What a run came to.
 #[derive(Debug)]
@@ -61,42 +50,6 @@ impl Report {
     }
 }
 
-/// What followed each fault, up to the next.
-pub fn aftermath(faults: &[Fault], sessions: &[History], pushes: &[Push]) -> Vec<Aftermath> {
-    let ends = faults.iter().skip(1).map(|fault| fault.ms).chain([u32::MAX]);
-    let windows = faults.iter().zip(ends);
-    windows
-        .map(|(fault, end)| {
-            let window = fault.ms..end;
-            let mut back: Vec<Option<u32>> = Vec::new();
-            for session in sessions {
-                let losses = session.events.iter().enumerate().filter(|(_, event)| event.saw == Saw::Lost);
-                for (index, loss) in losses.filter(|(_, loss)| window.contains(&loss.ms)) {
-                    let rest = &session.events[index..];
-                    let joined = rest.iter().find(|event| matches!(event.saw, Saw::Joined { .. }));
-                    back.push(joined.map(|joined| joined.ms - loss.ms));
-                }
-            }
-            let lost = back.len();
-            let mut times: Vec<_> = back.into_iter().flatten().collect();
-            times.sort_unstable();
-            let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-            let back_ms = (!times.is_empty()).then(|| (at(0.5), at(0.99)));
-            let amiss =
-                pushes.iter().filter(|push| push.sent_ms >= fault.ms && push.sent_ms < end && is_amiss(push));
-            let noticed_ms = amiss.map(|push| push.answered_ms - fault.ms).min();
-            Aftermath { fault: fault.clone(), lost, back_ms, noticed_ms }
-        })
-        .collect()
-}
-
-fn is_amiss(push: &Push) -> bool {
-    match &push.answer {
-        Answer::Accepted(accepted) => accepted.lost > 0 || accepted.is_doubtful || !accepted.is_complete,
-        _ => true,
-    }
-}
-
 /// The sums of a run.
 pub fn sums(sessions: &[History], pushes: &[Push]) -> ([usize; 4], [usize; 2], usize) {
     let accepted = pushes.iter().filter_map(|push| match &push.answer {
@@ -116,12 +69,17 @@ pub fn sums(sessions: &[History], pushes: &[Push]) -> ([usize; 4], [usize; 2], u
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "   at s     lost   back p50   back p99    noticed  fault")?;
+        writeln!(f, "   at s     lost   back p50   back p99    noticed     others p99  fault")?;
         let ms = |ms: Option<u32>| ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
-        for Aftermath { fault, lost, back_ms, noticed_ms } in &self.faults {
+        for Aftermath { fault, lost, back_ms, noticed_ms, others_ms } in &self.faults {
             let (p50, p99) = (ms(back_ms.map(|both| both.0)), ms(back_ms.map(|both| both.1)));
-            let at = f64::from(fault.ms) / 1_000.0;
-            writeln!(f, "{at:>7.2} {lost:>8} {p50:>10} {p99:>10} {:>10}  {}", ms(*noticed_ms), fault.what)?;
+            let (at, noticed) = (f64::from(fault.ms) / 1_000.0, ms(*noticed_ms));
+            let others = others_ms.map_or("-".to_owned(), |(calm, now)| format!("{calm} > {now} ms"));
+            writeln!(
+                f,
+                "{at:>7.2} {lost:>8} {p50:>10} {p99:>10} {noticed:>10} {others:>14}  {}",
+                fault.what
+            )?;
         }
         let ([made, accepted, logged, again], [messages, repeats]) = (self.pushes, self.messages);
         writeln!(
@@ -154,28 +112,5 @@ impl fmt::Display for Report {
             }
         }
         writeln!(f, "seed {}: {} checks failed after {seconds:.0} s", self.seed, self.defects.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::drill::history::Event;
-
-    #[test]
-    fn losses_are_counted_with_the_fault_before_them() {
-        let fault = |ms, what: &str| Fault { ms, what: what.to_owned() };
-        let event = |ms, saw| Event { ms, saw };
-        let joined = Saw::Joined { position: None, recovered: None };
-        let events =
-            [(100, joined), (1_010, Saw::Lost), (1_310, joined), (2_500, Saw::Lost), (2_600, joined)];
-        let session = |events: &[(u32, Saw)]| History {
-            events: events.iter().map(|(ms, saw)| event(*ms, *saw)).collect(),
-            ..History::default()
-        };
-        let sessions = [session(&events), session(&events[..2])];
-        let found = aftermath(&[fault(1_000, "a"), fault(2_000, "b")], &sessions, &[]);
-        let told: Vec<_> = found.iter().map(|after| (after.lost, after.back_ms)).collect();
-        assert_eq!(told, [(2, Some((300, 300))), (1, Some((100, 100)))]);
     }
 }

@@ -67,7 +67,18 @@ pub struct Fault {
     pub ms: u32,
     /// In words.
     pub what: String,
+    /// Of the one node that it was done to: sessions on all others must not notice.
+    pub victim: Option<String>,
+    /// Until when it stood.
+    pub until_ms: Option<u32>,
+    /// How soon pushes have to notice it.
+    pub noticed_within_ms: Option<u32>,
 }
+
+/// A node that refuses connections is known to be dead.
+const DEATH_NOTICED_MS: u32 = 100;
+/// A node that does not answer is not trusted.
+const SILENCE_NOTICED_MS: u32 = 1_500;
 
 /// The running platform under load.
 pub struct Stage {
@@ -98,9 +109,39 @@ impl Stage {
     }
 
     /// Notes what is about to be done.
-    #[allow(clippy::print_stdout, reason = "a drill tells its faults as they happen")]
     pub fn fault(&self, what: impl Into<String>) {
-        let fault = Fault { ms: self.clock.now(), what: what.into() };
+        self.fault_of(None, what);
+    }
+
+    /// The same, when it concerns one part alone.
+    pub fn fault_at(&self, part: &Part, what: impl Into<String>) {
+        self.fault_of((part.role() == "connect-node").then(|| part.name().to_owned()), what);
+    }
+
+    /// Pushes have to notice what was done last within this time.
+    fn noticed_within(&self, ms: u32) {
+        if let Some(last) = self.faults.lock().unwrap().last_mut().filter(|last| last.victim.is_some()) {
+            last.noticed_within_ms = Some(ms);
+        }
+    }
+
+    /// What was done last is over.
+    pub fn over(&self) {
+        let now = self.clock.now();
+        if let Some(last) = self.faults.lock().unwrap().last_mut() {
+            last.until_ms = Some(now);
+        }
+    }
+
+    #[allow(clippy::print_stdout, reason = "a drill tells its faults as they happen")]
+    fn fault_of(&self, victim: Option<String>, what: impl Into<String>) {
+        let fault = Fault {
+            ms: self.clock.now(),
+            what: what.into(),
+            victim,
+            until_ms: None,
+            noticed_within_ms: None,
+        };
         if self.is_told {
             println!("{:>8.2} s  {}", f64::from(fault.ms) / 1_000.0, fault.what);
         }
@@ -130,27 +171,36 @@ impl Stage {
 
     /// Ends a part as `kill -9` does, and starts it again on the same ports after the fault has stood.
     pub async fn kill(&self, part: &Part) {
-        self.fault(format!("kill -9 {}", part.name()));
+        self.fault_at(part, format!("kill -9 {}", part.name()));
+        self.noticed_within(DEATH_NOTICED_MS);
         part.kill();
         self.hold().await;
+        self.over();
         part.start_again();
         part.until_ready().await;
     }
 
     /// Stops a part in its tracks while the fault stands.
     pub async fn freeze(&self, part: &Part, time: Duration) {
-        self.fault(format!("freeze {} for {time:?}", part.name()));
+        self.fault_at(part, format!("freeze {} for {time:?}", part.name()));
+        self.noticed_within(SILENCE_NOTICED_MS);
         part.freeze();
         sleep(time).await;
+        self.over();
         part.thaw();
     }
 
     /// Does something to all ways between the two, and mends them after the fault has stood.
     pub async fn between(&self, what: &str, one: &str, other: &str, act: impl Fn(&crate::proxy::Proxy)) {
-        self.fault(format!("{what} between {one} and {other}"));
+        let words = format!("{what} between {one} and {other}");
+        match self.platform.parts().iter().find(|part| part.name() == one) {
+            Some(part) => self.fault_at(part, words),
+            None => self.fault(words),
+        }
         let ways = self.platform.between(one, other);
         ways.iter().for_each(|way| act(way));
         self.hold().await;
+        self.over();
         ways.iter().for_each(|way| way.mend());
     }
 

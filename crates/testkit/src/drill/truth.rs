@@ -24,6 +24,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(20);
 /// How long the last outcomes may be on their way.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A list of thousands of sessions on a busy machine takes its time.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Users that are asked for one by one.
 const USERS_ASKED: usize = 200;
 const ASKED_AT_ONCE: usize = 8;
@@ -245,7 +247,7 @@ async fn leaks(platform: &Platform, before: &BTreeMap<String, Resources>) -> Vec
 }
 
 fn client(part: &Part) -> Controller {
-    Controller::new([part.grpc_direct().to_string()]).expect("host:port")
+    Controller::new([part.grpc_direct().to_string()]).expect("host:port").deadline(ANSWER_WITHIN)
 }
 
 fn defect(kind: Kind, part: &Part, what: String) -> Defect {

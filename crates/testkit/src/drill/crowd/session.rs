@@ -217,6 +217,8 @@ impl Session {
             Some(old) => self.retiring = Some((old.connection, now + RETIRING)),
             None => self.shared.connected.add(1),
         }
+        let index = self.shared.nodes.iter().position(|known| *known == node).unwrap_or_default();
+        self.history.nodes.push((self.shared.clock.now(), index as u32));
         self.position.given(joined.position());
         self.note(Saw::Joined { position: joined.position(), recovered: joined.recovered });
     }

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use crate::drill::stage::{Scenario, Stage};
+use tokio::time::sleep;
+
+use crate::{
+    drill::stage::{Scenario, Stage},
+    proxy::Direction,
+};
 
 /// Longer than leases and lane deadlines.
 const FROZEN: Duration = Duration::from_secs(10);
 /// Longer than any program takes to stop in order.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// Long enough for some appends, and shorter than what a call to Redis may take.
+const APPENDING: Duration = Duration::from_millis(300);
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("kill-node", "a node that dies under load costs nobody a message", |stage| {
@@ -43,6 +50,11 @@ pub const ALL: &[Scenario] = &[
         "a controller that stands still for ten seconds costs no seat",
         |stage| Box::pin(async { stage.freeze(stage.any("controller"), FROZEN).await }),
     ),
+    Scenario::new(
+        "kill-between-append-and-fan-out",
+        "what a push-manager appended and did not fan out before it died reaches everybody",
+        |stage| Box::pin(between(stage)),
+    ),
     Scenario::new("stop-node", "a node that is told to stop moves its sessions without a loss", |stage| {
         Box::pin(async { stop(stage, stage.any("connect-node").name()).await })
     }),
@@ -56,15 +68,29 @@ pub const ALL: &[Scenario] = &[
 
 async fn restart(stage: &Stage) {
     let node = stage.any("connect-node");
-    stage.fault(format!("kill -9 and start {} at once", node.name()));
+    stage.fault_at(node, format!("kill -9 and start {} at once", node.name()));
     node.kill();
     node.start_again();
     node.until_ready().await;
 }
 
+/// The append arrives and its answer does not: the push-manager dies with what it has not sent on.
+async fn between(stage: &Stage) {
+    let manager = stage.any("push-manager");
+    stage.fault(format!("kill -9 {} before it learns what it appended", manager.name()));
+    let ways = stage.platform.between(manager.name(), "redis");
+    ways.iter().for_each(|way| way.hold(Direction::Back));
+    sleep(APPENDING).await;
+    manager.kill();
+    ways.iter().for_each(|way| way.mend());
+    stage.hold().await;
+    manager.start_again();
+    manager.until_ready().await;
+}
+
 async fn stop(stage: &Stage, name: &str) {
     let part = stage.platform.part(name);
-    stage.fault(format!("stop {name} in order and start it again"));
+    stage.fault_at(part, format!("stop {name} in order and start it again"));
     let (code, _) = part.stop(STOP_WITHIN).await;
     assert_eq!(code, 0, "{name} ends in order:\n{}", part.said());
     part.start_again();
