@@ -49,15 +49,17 @@ pub async fn run(
 
 fn saw(told: Told, profile: &Profile) -> Option<Saw> {
     Some(match told {
-        Told::Joined(joined) => Saw::Joined {
-            position: None,
-            recovered: match joined.continuity {
-                Continuity::First | Continuity::Unknown => None,
-                Continuity::Unbroken | Continuity::Recovered => Some(true),
-                Continuity::Lost => Some(false),
-            },
+        // A gap follows where something may be missing, and it names the place.
+        Told::Joined(joined) => match joined.continuity {
+            Continuity::First => {
+                Saw::Joined { position: joined.position.as_ref().and_then(at), recovered: None }
+            }
+            Continuity::Unbroken | Continuity::Recovered => {
+                Saw::Joined { position: None, recovered: Some(true) }
+            }
+            Continuity::Lost | Continuity::Unknown => Saw::Joined { position: None, recovered: None },
         },
-        Told::Gap { room_id: Some(_), position } => Saw::Gap { position: position.as_ref().and_then(at) },
+        Told::Gap { room_id: Some(_), to, .. } => Saw::Gap { position: to.as_ref().and_then(at) },
         Told::Push(push) => {
             let is_ours = matches!(&push.target, roomcast_client::subscriber::Target::Room(room) if *room == profile.room_id);
             match push.payload.as_text().and_then(number).filter(|_| is_ours) {

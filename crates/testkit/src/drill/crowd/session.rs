@@ -105,6 +105,8 @@ impl Session {
                 Next::Came(Incoming::Sign) => self.heard(),
                 Next::Came(Incoming::End(code)) => self.lost(code),
                 Next::CameOld(Incoming::Frame(frame)) if frame.kind == "push" => self.push(&frame),
+                // The new socket brings everything; what the old one brings after a hole would hide that.
+                Next::CameOld(Incoming::Frame(frame)) if frame.kind == "gap" => self.retiring = None,
                 Next::CameOld(Incoming::End(_)) => self.retiring = None,
                 Next::CameOld(_) => {}
                 Next::Opened(node, Ok(connection)) => self.opened(node, connection).await,
