@@ -7,7 +7,7 @@ use roomcast_types::{RoomId, UserId};
 
 pub use self::{
     how::{How, Level},
-    questions::{Membership, NodeQuestion, RoomQuestion, UserQuestion},
+    questions::{Keeps, Membership, NodeQuestion, OnLogFailure, RoomQuestion, UserQuestion},
 };
 
 mod how;
@@ -26,6 +26,7 @@ mod questions;
         biz-client watch 01J5ZK6Q7V8W9X0Y1Z2A3B4C5D\n  \
         biz-client room show room-001\n  \
         biz-client listen room room-001\n  \
+        biz-client history room-001 --limit 20\n  \
         biz-client explain --user user-001\n\n\
         A message is text as given, @FILE for a file (@@text for text that begins with @), or - for standard input; \
         bytes that are not UTF-8 are pushed as binary.\n\
@@ -135,6 +136,8 @@ pub enum Command {
         #[arg(long, value_enum, ignore_case = true)]
         until: Option<Level>,
     },
+    /// The messages that a log keeps, oldest first.
+    History(History),
     /// Ask about rooms and change them.
     Room {
         #[command(subcommand)]
@@ -168,6 +171,26 @@ pub enum Command {
         #[command(subcommand)]
         to: ListenTo,
     },
+}
+
+/// Which messages of which log.
+#[derive(Debug, ClapArgs)]
+pub struct History {
+    /// Of this room.
+    #[arg(required_unless_present = "user", conflicts_with = "user")]
+    pub room: Option<RoomId>,
+    /// Of messages to this user, and to nobody else.
+    #[arg(long)]
+    pub user: Option<UserId>,
+    /// Only those after this offset; the newest unless given.
+    #[arg(long, value_name = "OFFSET", conflicts_with = "before")]
+    pub after: Option<u64>,
+    /// Only those before this offset.
+    #[arg(long, value_name = "OFFSET")]
+    pub before: Option<u64>,
+    /// Most messages to show.
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub limit: u32,
 }
 
 /// What is to be explained.

@@ -5,6 +5,7 @@ mod audit;
 mod degraded;
 mod explain;
 mod failure;
+mod history;
 mod listen;
 mod message;
 mod node;
@@ -53,6 +54,7 @@ fn run(args: Args) -> Result<(), Failure> {
             Some(Command::Watch { message_id, until }) => {
                 watch::run(servers, &message_id, until, &mut output).await
             }
+            Some(Command::History(history)) => history::run(servers, history, &mut output).await,
             Some(Command::Room { question }) => room::run(servers, question, &mut output).await,
             Some(Command::User { question }) => user::run(servers, question, &mut output).await,
             Some(Command::Node { question }) => node::run(servers, question, &mut output).await,

@@ -76,9 +76,15 @@ fn content(how: &How, message: &str, timeout: Duration) -> Result<(Content, Push
 
 fn describe(reply: &PushReply) -> String {
     let receipt = reply.receipt.clone().unwrap_or_default();
+    let logged = match reply.logged {
+        true => format!("yes, at #{} of epoch {}", reply.offset, reply.epoch),
+        false => yes(false),
+    };
+    let duplicate = if reply.duplicate { "yes, the key was used before: this is that push" } else { "" };
     let head = [
         ("accepted", reply.message_id.clone()),
-        ("logged", if reply.logged { yes(true) } else { String::new() }),
+        ("logged", logged),
+        ("duplicate", duplicate.to_owned()),
         Degraded(&reply.degraded).line(),
     ];
     receipt::describe(head, &receipt)

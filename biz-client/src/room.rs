@@ -9,7 +9,7 @@ use roomcast_proto::pubsub::{
 use roomcast_types::RoomId;
 
 use crate::{
-    args::{Membership, RoomQuestion, Servers},
+    args::{Keeps, Membership, OnLogFailure, RoomQuestion, Servers},
     degraded::{self, Degraded},
     failure::Failure,
     output::{Output, list, pairs, utc, yes},
@@ -41,24 +41,24 @@ pub async fn run(servers: &Servers, question: RoomQuestion, output: &mut Output)
             let reply = info(&controller, &room, limit).await?;
             output.show(&reply, describe_info)
         }
-        RoomQuestion::Create { room, max_users, membership } => {
-            let membership = room_card::Membership::from(membership).into();
+        RoomQuestion::Create { room, max_users, membership, log, on_log_failure } => {
             let request = CreateRoomRequest {
                 room_id: room.into(),
                 max_users,
-                membership,
-                ..CreateRoomRequest::default()
+                membership: room_card::Membership::from(membership).into(),
+                log: log.map(|log| room_card::Log::from(log).into()),
+                on_log_failure: room_card::OnLogFailure::from(on_log_failure).into(),
             };
             let reply = controller.create_room(request).await.map_err(refused)?;
             output.show(&reply, |card| format!("created\n{}", describe_card(card)))
         }
-        RoomQuestion::Update { room, max_users, membership } => {
-            let membership = membership.map(|membership| room_card::Membership::from(membership).into());
+        RoomQuestion::Update { room, max_users, membership, log, on_log_failure } => {
             let request = UpdateRoomRequest {
                 room_id: room.into(),
                 max_users,
-                membership,
-                ..UpdateRoomRequest::default()
+                membership: membership.map(|membership| room_card::Membership::from(membership).into()),
+                log: log.map(|log| room_card::Log::from(log).into()),
+                on_log_failure: on_log_failure.map(|on| room_card::OnLogFailure::from(on).into()),
             };
             let reply = controller.update_room(request).await.map_err(refused)?;
             output.show(&reply, |card| format!("updated\n{}", describe_card(card)))
@@ -175,7 +175,7 @@ fn describe_card(card: &RoomCard) -> String {
     pairs(card_pairs(card))
 }
 
-fn card_pairs(card: &RoomCard) -> [(&'static str, String); 5] {
+fn card_pairs(card: &RoomCard) -> [(&'static str, String); 7] {
     let state = match card.state() {
         room_card::State::Active => String::new(),
         room_card::State::Deleted => "DELETED".to_owned(),
@@ -185,12 +185,31 @@ fn card_pairs(card: &RoomCard) -> [(&'static str, String); 5] {
         ("state", state),
         ("membership", membership(card)),
         ("max users", card.max_users.to_string()),
+        ("log", log(card).to_owned()),
+        ("on log failure", on_log_failure(card).to_owned()),
         ("version", card.version.to_string()),
     ]
 }
 
 fn membership(card: &RoomCard) -> String {
     card.membership().as_str_name().to_owned()
+}
+
+fn log(card: &RoomCard) -> &'static str {
+    match card.log() {
+        room_card::Log::None => "NONE",
+        room_card::Log::Recent => "RECENT",
+        room_card::Log::DurableLog => "DURABLE",
+    }
+}
+
+/// A durable log always refuses; without a log there is nothing to fail.
+fn on_log_failure(card: &RoomCard) -> &'static str {
+    match (card.log(), card.on_log_failure()) {
+        (room_card::Log::None, _) => "",
+        (room_card::Log::DurableLog, _) | (_, room_card::OnLogFailure::Refuse) => "REFUSE",
+        (room_card::Log::Recent, room_card::OnLogFailure::Degrade) => "DEGRADE",
+    }
 }
 
 /// A word about what a list leaves out.
@@ -203,6 +222,25 @@ impl From<Membership> for room_card::Membership {
         match membership {
             Membership::Follow => Self::Follow,
             Membership::Durable => Self::Durable,
+        }
+    }
+}
+
+impl From<Keeps> for room_card::Log {
+    fn from(keeps: Keeps) -> Self {
+        match keeps {
+            Keeps::None => Self::None,
+            Keeps::Recent => Self::Recent,
+            Keeps::Durable => Self::DurableLog,
+        }
+    }
+}
+
+impl From<OnLogFailure> for room_card::OnLogFailure {
+    fn from(on: OnLogFailure) -> Self {
+        match on {
+            OnLogFailure::Degrade => Self::Degrade,
+            OnLogFailure::Refuse => Self::Refuse,
         }
     }
 }

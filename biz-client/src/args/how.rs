@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
-use roomcast_client::{Class, Content, ContentType, PushOptions, Wait};
+use roomcast_client::{Class, Content, ContentType, Offline, PushOptions, Wait};
 use roomcast_types::UserId;
 
 use super::duration;
@@ -36,6 +36,19 @@ pub struct How {
     /// After this time it is worth nothing, for example 2s: classes expiring and latest.
     #[arg(long, value_parser = duration)]
     pub ttl: Option<Duration>,
+    /// The same push however often it is sent: a second one with this key is answered like the first, and goes out again to
+    /// those who missed it. At most 128 bytes.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    pub idempotency_key: String,
+    /// Into the log of its target, where that keeps one, also when its class is not logged.
+    #[arg(long, overrides_with = "no_log")]
+    pub log: bool,
+    /// Past the log of its target: who is away does not get it later.
+    #[arg(long, overrides_with = "log")]
+    pub no_log: bool,
+    /// What becomes of it for users without a session: store keeps it in their inbox.
+    #[arg(long, value_enum, ignore_case = true)]
+    pub offline: Option<Away>,
 }
 
 impl How {
@@ -55,8 +68,11 @@ impl How {
             class: self.class.map(Class::from).unwrap_or_default(),
             key: self.key.clone(),
             ttl: self.ttl,
+            idempotency_key: self.idempotency_key.clone(),
+            log: (self.log || self.no_log).then_some(self.log),
+            offline: self.offline.map(Offline::from).unwrap_or_default(),
             deadline: Some(timeout + wait_for.unwrap_or_default()),
-            ..PushOptions::default()
+            traceparent: None,
         }
     }
 }
@@ -105,6 +121,24 @@ impl From<Kept> for Class {
             Kept::Expiring => Self::Expiring,
             Kept::Latest => Self::Latest,
             Kept::Critical => Self::Critical,
+        }
+    }
+}
+
+/// What becomes of a push for users without a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Away {
+    /// Nothing.
+    Drop,
+    /// It waits in the user's inbox.
+    Store,
+}
+
+impl From<Away> for Offline {
+    fn from(away: Away) -> Self {
+        match away {
+            Away::Drop => Self::Drop,
+            Away::Store => Self::Store,
         }
     }
 }

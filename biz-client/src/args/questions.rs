@@ -13,6 +13,26 @@ pub enum Membership {
     Durable,
 }
 
+/// What a room keeps of its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Keeps {
+    /// Nothing: who is away misses them.
+    None,
+    /// The last minutes.
+    Recent,
+    /// Days, in the record.
+    Durable,
+}
+
+/// What becomes of a push whose log does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnLogFailure {
+    /// It goes out, and its answer says that it is not logged. A durable log refuses all the same.
+    Degrade,
+    /// It is refused.
+    Refuse,
+}
+
 /// Most lines of a list unless told otherwise.
 const LIMIT: &str = "1000";
 
@@ -42,9 +62,14 @@ pub enum RoomQuestion {
         max_users: Option<u32>,
         #[arg(long, value_enum, ignore_case = true, default_value_t = Membership::Follow)]
         membership: Membership,
+        /// What it keeps of its messages; the server's log.room unless given.
+        #[arg(long, value_enum, ignore_case = true)]
+        log: Option<Keeps>,
+        #[arg(long, value_enum, ignore_case = true, default_value_t = OnLogFailure::Degrade)]
+        on_log_failure: OnLogFailure,
     },
     /// Change what is given and leave the rest.
-    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["max_users", "membership"]))]
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["max_users", "membership", "log", "on_log_failure"]))]
     Update {
         /// Its id, for example room-001.
         room: RoomId,
@@ -52,6 +77,11 @@ pub enum RoomQuestion {
         max_users: Option<u32>,
         #[arg(long, value_enum, ignore_case = true)]
         membership: Option<Membership>,
+        /// What it keeps of its messages. A change removes what was kept.
+        #[arg(long, value_enum, ignore_case = true)]
+        log: Option<Keeps>,
+        #[arg(long, value_enum, ignore_case = true)]
+        on_log_failure: Option<OnLogFailure>,
     },
     /// Remove a room and its seats.
     Delete {

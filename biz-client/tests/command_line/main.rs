@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::result_large_err)]
 
 mod audits;
+mod logs;
 mod servers;
 
 use std::{io::Write, process::Stdio, time::Duration};

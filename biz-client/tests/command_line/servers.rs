@@ -7,8 +7,9 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use roomcast_proto::pubsub::{
-    self, BroadcastRequest, GetRoomInfoRequest, PushReply, PushToRoomRequest, PushToUserRequest,
-    PushToUsersRequest, Receipt, RoomInfo, WatchPushReply, WatchPushRequest,
+    self, BroadcastRequest, GetHistoryReply, GetHistoryRequest, GetRoomInfoRequest, HistoryMessage,
+    PushReply, PushToRoomRequest, PushToUserRequest, PushToUsersRequest, Receipt, RoomCard, RoomInfo,
+    UpdateRoomRequest, WatchPushReply, WatchPushRequest,
     controller_service_server::{ControllerService, ControllerServiceServer},
     push_manager_service_server::{PushManagerService, PushManagerServiceServer},
     push_options::Wait,
@@ -111,6 +112,23 @@ impl PushManagerService for PushManager {
         let request = request.into_inner();
         self.answer("all".into(), request.content, request.options)
     }
+    /// Two messages, the last one at the end of the log or before `before`.
+    async fn get_history(
+        &self,
+        request: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryReply>, Status> {
+        let request = request.into_inner();
+        let end = request.before.unwrap_or(43);
+        let message = |offset, data: &'static [u8]| HistoryMessage {
+            message_id: format!("{:?}", request.log),
+            offset,
+            content: Some(pubsub::Content { data: data.into(), ..pubsub::Content::default() }),
+            ..HistoryMessage::default()
+        };
+        let messages = vec![message(end - 2, b"first"), message(end - 1, b"\xff\xff")];
+        let reply = GetHistoryReply { epoch: "00e".into(), offset: 42, first: 3, messages, has_more: true };
+        Ok(Response::new(reply))
+    }
     /// The receipt as it is answered to pushes, after one with everything pending.
     async fn watch_push(
         &self,
@@ -138,6 +156,7 @@ pub struct Controllers {
     task: JoinHandle<()>,
 }
 
+/// Answers questions as told; a room that is changed is as the change says.
 struct Controller(Box<InfoAnswer>);
 
 impl Controllers {
@@ -163,6 +182,11 @@ impl ControllerService for Controller {
         request: Request<GetRoomInfoRequest>,
     ) -> Result<Response<RoomInfo>, Status> {
         (self.0)(request.get_ref()).map(Response::new).map_err(|fault| roomcast_proto::status(&fault))
+    }
+    async fn update_room(&self, request: Request<UpdateRoomRequest>) -> Result<Response<RoomCard>, Status> {
+        let UpdateRoomRequest { room_id, log, on_log_failure, .. } = request.into_inner();
+        let (log, on_log_failure) = (log.unwrap_or_default(), on_log_failure.unwrap_or_default());
+        Ok(Response::new(RoomCard { room_id, log, on_log_failure, ..RoomCard::default() }))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | [`Pusher`] | pushes to a room, a user, users or everyone; answers with the receipt, and follows it |
+//! | [`Pusher`] | pushes to a room, a user, users or everyone; answers with the receipt, and follows it; reads logs |
 //! | [`Controller`] | rooms, seats, who is where, kick |
 //! | [`Subscriber`] | holds one session over WebSocket, over as many reconnects as it takes |
 //!
@@ -28,8 +28,9 @@ pub mod subscriber;
 pub use content::{Content, ContentType};
 pub use controller::Controller;
 pub use error::Error;
-pub use pusher::{Class, Offline, PushOptions, Pusher, Wait, Watch};
+pub use pusher::{Class, LogOf, Offline, Page, PushOptions, Pusher, Wait, Watch};
 pub use roomcast_proto::pubsub::{
-    AuditReply, NodeCounts, PushReply, Receipt, SessionReceipt, UserReceipt, WatchPushReply,
+    AuditReply, GetHistoryReply, HistoryMessage, NodeCounts, PushReply, Receipt, SessionReceipt, UserReceipt,
+    WatchPushReply,
 };
 pub use subscriber::{Event, Push, Subscriber};

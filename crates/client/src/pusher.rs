@@ -1,9 +1,11 @@
 //! Pushes to rooms and users.
 
 mod explain;
+mod history;
 
 use std::time::Duration;
 
+pub use self::history::{LogOf, Page};
 use roomcast_proto::pubsub::{
     self, AuditReply, AuditRequest, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
     PushToUsersRequest, WatchPushReply, WatchPushRequest,
@@ -60,9 +62,10 @@ pub struct PushOptions {
 ///
 /// **When a push is tried again**, at another address if there is one: when no connection could be made, when the
 /// connection closed before the request was written to it, and when a push-manager answered UNAVAILABLE, which it does
-/// only before it accepts. Never after the request went out and no answer came: that push may have been accepted and
-/// the caller gets [`Error::Interrupted`] or [`Error::Deadline`] (see [`Error::is_outcome_unknown`]). So one call
-/// never pushes twice. Each address is tried at most twice (see [`Pusher::attempts_per_address`]).
+/// only before it accepts. After the request went out and the connection broke before the answer, that push may have been
+/// accepted: it is tried again with [`PushOptions::idempotency_key`] only, and without one the caller gets
+/// [`Error::Interrupted`]. [`Error::Deadline`] says as little (see [`Error::is_outcome_unknown`]): a caller that has a key calls
+/// again with it. So one call never pushes twice. Each address is tried at most twice (see [`Pusher::attempts_per_address`]).
 pub struct Pusher {
     servers: Servers,
     deadline: Duration,
@@ -180,6 +183,10 @@ impl Pusher {
                 })
                 .await?;
         Ok(Watch { replies, address: self.servers.preferred().to_owned(), deadline: self.deadline })
+    }
+
+    fn question(&self) -> CallOptions {
+        CallOptions { deadline: self.deadline, traceparent: None, is_idempotent: true }
     }
 
     fn call_options(&self, options: &PushOptions) -> CallOptions {

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use roomcast_client::{Content, ContentType, Error, PushOptions, PushReply, Pusher};
+use roomcast_client::{Content, ContentType, Error, LogOf, Page, PushOptions, PushReply, Pusher};
 use roomcast_proto::pubsub::{
-    BroadcastRequest, PushToRoomRequest, PushToUserRequest, PushToUsersRequest, RoomChangedReply,
-    RoomChangedRequest,
+    BroadcastRequest, GetHistoryReply, GetHistoryRequest, HistoryMessage, PushToRoomRequest,
+    PushToUserRequest, PushToUsersRequest, RoomChangedReply, RoomChangedRequest, get_history_request,
     push_manager_service_server::{PushManagerService, PushManagerServiceServer},
 };
 use roomcast_types::{Code, Fault};
@@ -19,6 +19,7 @@ use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpSocket},
     runtime::{Builder, Runtime},
+    task::JoinHandle,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
@@ -29,6 +30,7 @@ struct Fake {
     answer: Arc<dyn Fn() -> Result<PushReply, Fault> + Send + Sync>,
     takes: Duration,
     seen: Arc<Mutex<Vec<Seen>>>,
+    asked: Arc<Mutex<Vec<GetHistoryRequest>>>,
 }
 
 struct Seen {
@@ -39,7 +41,7 @@ struct Seen {
 
 impl Fake {
     fn new(answer: impl Fn() -> Result<PushReply, Fault> + Send + Sync + 'static) -> Self {
-        Self { answer: Arc::new(answer), takes: Duration::ZERO, seen: Arc::default() }
+        Self { answer: Arc::new(answer), takes: Duration::ZERO, seen: Arc::default(), asked: Arc::default() }
     }
 
     fn accepting() -> Self {
@@ -101,6 +103,14 @@ impl PushManagerService for Fake {
         self.seen.lock().unwrap().push(Seen { timeout, traceparent, request: request.into_inner() });
         tokio::time::sleep(self.takes).await;
         (self.answer)().map(Response::new).map_err(|fault| roomcast_proto::status(&fault))
+    }
+    async fn get_history(
+        &self,
+        request: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryReply>, Status> {
+        self.asked.lock().unwrap().push(request.into_inner());
+        let messages = vec![HistoryMessage { offset: 8, ..HistoryMessage::default() }];
+        Ok(Response::new(GetHistoryReply { messages, ..GetHistoryReply::default() }))
     }
     async fn push_to_user(&self, _: Request<PushToUserRequest>) -> Result<Response<PushReply>, Status> {
         Err(Status::internal("not part of these tests"))
@@ -198,12 +208,11 @@ async fn a_refusal_is_given_back_at_once() {
     assert_eq!((refusal.pushes(), fake.pushes()), (1, 0));
 }
 
-#[tokio::test]
-async fn a_push_that_may_have_been_accepted_is_never_repeated() {
+/// A server that takes a whole request, says nothing, and breaks the connection.
+async fn breaking() -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let breaking = listener.local_addr().unwrap();
+    let address = listener.local_addr().unwrap();
     let peer = tokio::spawn(async move {
-        // Takes the whole request, says nothing, and breaks the connection.
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut taken = Vec::new();
         while !taken.windows(5).any(|window| window == b"hello") {
@@ -212,6 +221,51 @@ async fn a_push_that_may_have_been_accepted_is_never_repeated() {
             taken.extend_from_slice(&some[..count]);
         }
     });
+    (address, peer)
+}
+
+#[tokio::test]
+async fn a_push_with_a_key_is_repeated_when_its_answer_was_lost() {
+    let (breaking, peer) = breaking().await;
+    let fake = Fake::accepting();
+    let served = fake.serve();
+    let options =
+        PushOptions { idempotency_key: "order-7".into(), log: Some(true), ..PushOptions::default() };
+    let pusher = pusher(&[breaking, served.address]);
+    pusher.push_to_room("r", hello(), &options).await.unwrap();
+    peer.await.unwrap();
+    let seen = fake.seen.lock().unwrap().pop().unwrap();
+    let options = seen.request.options.unwrap();
+    assert_eq!((options.idempotency_key.as_str(), options.log), ("order-7", Some(true)));
+}
+
+#[tokio::test]
+async fn history_is_asked_for_by_page_and_of_the_next_server_when_one_is_gone() {
+    let fake = Fake::accepting();
+    let served = fake.serve();
+    let pusher = pusher(&[refusing().await, served.address]);
+    let of = |after, before| GetHistoryRequest {
+        log: Some(get_history_request::Log::RoomId("r".into())),
+        after,
+        before,
+        limit: 2,
+    };
+    for (page, expected) in [
+        (Page::Newest, of(None, None)),
+        (Page::After(0), of(Some(0), None)),
+        (Page::Before(9), of(None, Some(9))),
+    ] {
+        let reply = pusher.history(LogOf::Room("r".into()), page, 2).await.unwrap();
+        assert_eq!(reply.messages[0].offset, 8);
+        assert_eq!(fake.asked.lock().unwrap().pop(), Some(expected));
+    }
+    let error = pusher.history(LogOf::User(String::new()), Page::Newest, 1).await.unwrap_err();
+    assert_eq!(error.to_string(), "BAD_REQUEST: user_id is empty; it takes 1 to 128 bytes");
+}
+
+#[tokio::test]
+async fn a_push_that_may_have_been_accepted_is_never_repeated() {
+    let (breaking, peer) = breaking().await;
     let fake = Fake::accepting();
     let served = fake.serve();
     let pusher = pusher(&[breaking, served.address]);

@@ -3,7 +3,7 @@
 use roomcast_proto::pubsub::{ExplainRoomRequest, ExplainUserRequest, Explanation, TraceMessageRequest};
 
 use super::{Pusher, client};
-use crate::{error::Error, rpc::CallOptions};
+use crate::error::Error;
 
 impl Pusher {
     /// Why messages did or did not reach a user.
@@ -33,9 +33,5 @@ impl Pusher {
                 client(channel).trace_message(request).await
             })
             .await
-    }
-
-    fn question(&self) -> CallOptions {
-        CallOptions { deadline: self.deadline, traceparent: None, is_idempotent: true }
     }
 }
