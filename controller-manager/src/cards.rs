@@ -61,6 +61,10 @@ pub(crate) async fn update(
     };
     show(controller, &row).await;
     notify::room_changed(controller, &row.card).await;
+    if change.log.is_some() {
+        // After everybody heard of it: a push that still knew the old policy has no log to begin anew.
+        controller.logs.policy_changed(room, row.card.log).await;
+    }
     if change.membership == Some(Membership::Follow) {
         let (owner, room) = (controller.clone(), room.clone());
         controller.tasks.spawn(async move {
@@ -95,6 +99,7 @@ pub(crate) async fn delete(controller: &Arc<Controller>, room: &RoomId) -> Resul
     let card = RoomCard { version: card.version + 1, state: RoomState::Deleted, ..card };
     bury(controller, &card).await;
     notify::room_changed(controller, &card).await;
+    controller.logs.room_removed(room, card.log).await;
     tracing::info!(room_id = %room, members, "a room was deleted");
     Ok(members)
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use roomcast_registry::{Registration, Registry, Role, Roster};
 use roomcast_runtime::{Config, Gate, GateSettings, Telemetry};
 use roomcast_store::{
-    Error as StoreError, Presence, Rooms,
+    Error as StoreError, Logs, Presence, Rooms,
     presence::CardEntry,
     rooms::{NewRoom, RoomRow},
 };
@@ -22,6 +22,7 @@ use crate::{
     error::fault,
     kick,
     loads::Loads,
+    logs::RoomLogs,
     metrics::{Metrics, Missing},
     peers::Peers,
     report::Streams,
@@ -54,6 +55,7 @@ pub(crate) struct Controller {
     pub(crate) config: Arc<Config>,
     pub(crate) rooms: Arc<dyn Rooms>,
     pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) logs: RoomLogs,
     pub(crate) clock: StoreClock,
     pub(crate) nodes: Roster,
     pub(crate) push_managers: Roster,
@@ -93,10 +95,10 @@ impl Controller {
         id: ServiceId,
         config: Arc<Config>,
         registry: &Arc<dyn Registry>,
-        stores: (Arc<dyn Rooms>, Arc<dyn Presence>),
+        stores: (Arc<dyn Rooms>, Arc<dyn Presence>, Logs),
         telemetry: Telemetry,
     ) -> Self {
-        let (rooms, presence) = stores;
+        let (rooms, presence, logs) = stores;
         Self {
             id,
             clock: StoreClock::new(presence.clone()),
@@ -122,6 +124,7 @@ impl Controller {
             config,
             rooms,
             presence,
+            logs: RoomLogs::new(logs),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `admission` | joins: rejoin without SQL, else transactions that joins share |
 //! | `seats` | leaves, releases after the grace, the audit, empty rooms |
 //! | `cards`, `notify` | cards of rooms and who has to hear of them |
+//! | `logs` | logs of rooms go with their room or their policy; sweeps |
 //! | `census` | who is online in all rooms, counted when asked |
 //! | `sweep` | nodes that died |
 //! | `kick` | orders to nodes about sessions |
@@ -28,6 +29,7 @@ mod drain;
 mod error;
 mod kick;
 mod loads;
+mod logs;
 mod metrics;
 mod notify;
 mod page;
@@ -45,7 +47,7 @@ use std::sync::Arc;
 
 use roomcast_registry::Registry;
 use roomcast_runtime::Config;
-use roomcast_store::{Presence, Rooms};
+use roomcast_store::{Logs, Presence, Rooms};
 
 pub use drain::Left;
 pub use error::Error;
@@ -54,7 +56,7 @@ pub use running::{Running, Starting, run, start};
 /// What a controller works with.
 #[derive(Clone)]
 pub struct Deps {
-    /// The whole configuration; this service reads `network`, `server`, `room`, `registry` and `telemetry`.
+    /// The whole configuration; this service reads `network`, `server`, `room`, `log`, `registry` and `telemetry`.
     pub config: Arc<Config>,
     /// Who is alive.
     pub registry: Arc<dyn Registry>,
@@ -62,4 +64,6 @@ pub struct Deps {
     pub rooms: Arc<dyn Rooms>,
     /// The shared memory of who is where.
     pub presence: Arc<dyn Presence>,
+    /// What keeps messages. Never waited for.
+    pub logs: Logs,
 }

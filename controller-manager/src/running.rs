@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use roomcast_proto::pubsub::controller_service_server::{ControllerServiceServer, SERVICE_NAME};
 use roomcast_registry::{Member, Registration, Registry, Role, Roster, State};
 use roomcast_runtime::{Config, Front, Phase, Telemetry, bind};
-use roomcast_store::{Error as StoreError, Presence, Rooms};
+use roomcast_store::{Error as StoreError, Logs, Presence, Rooms};
 use roomcast_types::{Incarnation, ServiceId};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
@@ -13,6 +13,7 @@ use tonic::service::Routes;
 use crate::{
     Deps, Error, cards,
     controller::Controller,
+    logs,
     rpc::{MESSAGE_BYTES_MAX, Rpc},
     seats, sweep, watch,
 };
@@ -32,8 +33,8 @@ pub struct Running {
 
 /// Starts a controller on stores and a registry: when this returns it serves and is registered as ready.
 pub async fn start(deps: Deps) -> Result<Running, Error> {
-    let Deps { config, registry, rooms, presence } = deps;
-    Starting::bind(config).await?.start(registry, rooms, presence).await
+    let Deps { config, registry, rooms, presence, logs } = deps;
+    Starting::bind(config).await?.start(registry, rooms, presence, logs).await
 }
 
 /// Starts a controller as its configuration says: answers `/ready` at once, waits for the stores and the registry, and
@@ -42,7 +43,8 @@ pub async fn run(config: Arc<Config>) -> Result<Running, Error> {
     let starting = Starting::bind(config).await?;
     let (registry, rooms, presence) =
         tokio::try_join!(starting.registry(), starting.rooms(), starting.presence())?;
-    starting.start(registry, rooms, presence).await
+    let logs = starting.logs().await?;
+    starting.start(registry, rooms, presence, logs).await
 }
 
 /// A controller that has its ports, and answers what is asked about its health.
@@ -99,12 +101,20 @@ impl Starting {
         Ok(presence)
     }
 
+    /// The configured logs and inboxes; nothing is waited for.
+    pub async fn logs(&self) -> Result<Logs, Error> {
+        let (database, redis) = (&self.config.database, &self.config.redis);
+        let opened = roomcast_store::open_logs(database, redis).await;
+        opened.map_err(|source| Error::Store { what: database.shown(), source })
+    }
+
     /// Serves and registers.
     pub async fn start(
         self,
         registry: Arc<dyn Registry>,
         rooms: Arc<dyn Rooms>,
         presence: Arc<dyn Presence>,
+        logs: Logs,
     ) -> Result<Running, Error> {
         let Self { config, id, front } = self;
         let (grpc, metrics) = (front.grpc_address(), front.metrics_address());
@@ -117,7 +127,7 @@ impl Starting {
             state: State::Starting,
         };
         let telemetry = front.telemetry.clone();
-        let controller = Controller::new(id, config.clone(), &registry, (rooms, presence), telemetry);
+        let controller = Controller::new(id, config.clone(), &registry, (rooms, presence, logs), telemetry);
         let controller = Arc::new(controller);
         front.serve(router(&controller));
         let workers = spawn_workers(&controller);
@@ -161,6 +171,7 @@ fn spawn_workers(controller: &Arc<Controller>) -> JoinSet<&'static str> {
     spawn("empty rooms", |c| Box::pin(async move { seats::remove_empty_rooms(&c).await }));
     spawn("audits", |c| Box::pin(async move { seats::audit_asked(&c).await }));
     spawn("full audit", |c| Box::pin(async move { seats::audit_all(&c).await }));
+    spawn("logs", |c| Box::pin(async move { logs::keep(&c).await }));
     spawn("sweep", |c| Box::pin(async move { sweep::sweep_dead(&c).await }));
     workers
 }

@@ -63,14 +63,14 @@ impl Platform {
         let Options { config, nodes, is_ephemeral } = options;
         let registry = open_registry(&config).await?;
         let config = Arc::new(config);
-        let controller = start_controller(config.clone(), registry.clone(), is_ephemeral);
-        let controller = Hosted::start("controller", 2, controller).await.map_err(StartError::Controller)?;
         let logs = if is_ephemeral {
             Logs::memory()
         } else {
             let opened = roomcast_store::open_logs(&config.database, &config.redis).await;
             opened.map_err(StartError::Logs)?
         };
+        let controller = start_controller(config.clone(), registry.clone(), logs.clone(), is_ephemeral);
+        let controller = Hosted::start("controller", 2, controller).await.map_err(StartError::Controller)?;
         let push_manager = push_manager::start(push_manager::Deps {
             config: config.clone(),
             registry: registry.clone(),
@@ -135,6 +135,7 @@ async fn open_registry(config: &Config) -> Result<Arc<dyn Registry>, StartError>
 async fn start_controller(
     config: Arc<Config>,
     registry: Arc<dyn Registry>,
+    logs: Logs,
     is_ephemeral: bool,
 ) -> Result<controller_manager::Running, controller_manager::Error> {
     let starting = controller_manager::Starting::bind(config).await?;
@@ -146,7 +147,7 @@ async fn start_controller(
     } else {
         starting.rooms().await?
     };
-    starting.start(registry, rooms, presence).await
+    starting.start(registry, rooms, presence, logs).await
 }
 
 async fn start_nodes(

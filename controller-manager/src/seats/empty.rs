@@ -33,6 +33,7 @@ async fn remove_some(controller: &Controller, before: StoreTime) -> Result<(), S
         if controller.rooms.delete_if_empty(&room, before).await? {
             controller.metrics.rooms_removed.increment(1);
             // A change that came in between raised the version by one; a room created anew starts two above.
+            controller.logs.room_removed(&room, row.card.log).await;
             controller.presence.forget_room(&room, row.card.version + 1).await?;
             tracing::info!(room_id = %room, "a room that stayed empty was removed");
         }

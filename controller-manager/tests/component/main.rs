@@ -4,6 +4,7 @@
 
 mod admission;
 mod loads;
+mod logs;
 mod node;
 mod outages;
 mod repair;

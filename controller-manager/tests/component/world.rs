@@ -6,7 +6,7 @@ use controller_manager::{Deps, Running};
 use roomcast_proto::pubsub::controller_service_client::ControllerServiceClient;
 use roomcast_registry::MemoryRegistry;
 use roomcast_runtime::config::{Layers, Program};
-use roomcast_store::{MemoryPresence, SqliteRooms};
+use roomcast_store::{Logs, MemoryInbox, MemoryLog, MemoryPresence, SqliteRooms};
 use tonic::transport::{Channel, Endpoint};
 
 use super::stalling::Stalling;
@@ -22,6 +22,9 @@ pub struct World {
     /// The same as the controllers see them.
     pub slow_rooms: Arc<Stalling<SqliteRooms>>,
     pub slow_presence: Arc<Stalling<MemoryPresence>>,
+    pub recent_log: Arc<MemoryLog>,
+    pub durable_log: Arc<MemoryLog>,
+    pub inbox: Arc<MemoryInbox>,
     controllers: Vec<Running>,
 }
 
@@ -36,6 +39,9 @@ impl World {
             slow_presence: Stalling::over(presence.clone()),
             rooms,
             presence,
+            recent_log: Arc::new(MemoryLog::new()),
+            durable_log: Arc::new(MemoryLog::new()),
+            inbox: Arc::new(MemoryInbox::new()),
             controllers: Vec::new(),
         };
         world.add_controller(sets).await;
@@ -54,9 +60,14 @@ impl World {
             registry: self.registry.clone(),
             rooms: self.slow_rooms.clone(),
             presence: self.slow_presence.clone(),
+            logs: self.logs(),
         };
         self.controllers.push(controller_manager::start(deps).await.unwrap());
         index
+    }
+
+    fn logs(&self) -> Logs {
+        Logs { recent: self.recent_log.clone(), durable: self.durable_log.clone(), inbox: self.inbox.clone() }
     }
 
     /// host:port of a controller.

@@ -6,11 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use roomcast_store::{
-    ErrorKind, Log, MemoryInbox, MemoryLog,
+    ErrorKind, Inbox, Log, MemoryInbox, MemoryLog,
     conformance::{inbox::Letterboxes, log::Journal},
-    log::{ANY_AGE, Append, Appended, Idempotency, LogKey, Part, Read, Retention},
+    log::{ANY_AGE, Append, Appended, Idempotency, LogKey, Part, Read, Retention, Stored},
 };
-use roomcast_types::{Incarnation, MessageId, Position, RoomId};
+use roomcast_types::{Incarnation, MessageId, Position, RoomId, StoreTime, UserId};
 
 async fn logs() -> Journal {
     let log = Arc::new(MemoryLog::new());
@@ -108,4 +108,24 @@ async fn a_log_that_is_flushed_or_restored_is_another_one_or_an_older_one() {
     log.set_available(false);
     assert_eq!(log.ping().await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(log.append(&says("r", 1), &RETENTION).await.is_err());
+}
+
+#[tokio::test]
+async fn full_inboxes_refuse_until_something_is_taken() {
+    let inbox = MemoryInbox::with_bytes_max(10_000);
+    let (now, expires_at) = (StoreTime::from_millis(0), StoreTime::from_millis(1_000));
+    let user = |number: u32| UserId::new(format!("u{number}")).unwrap();
+    let message = |number| {
+        let message_id = MessageId::new(number, Incarnation::random(), 1);
+        Stored { message_id, payload: Bytes::from(vec![0; 1_000]), expires_at }
+    };
+    let first = message(1);
+    let users: Vec<UserId> = (0..7).map(user).collect();
+    inbox.put(&users, &first, 10, now).await.unwrap();
+    let error = inbox.put(&[user(7)], &message(2), 10, now).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(inbox.take(&user(0), &[first.message_id]).await.unwrap(), 1);
+    inbox.put(&[user(7)], &message(2), 10, now).await.unwrap();
+    assert_eq!(inbox.sweep(expires_at).await.unwrap(), 7);
+    inbox.put(&users, &message(3), 10, now).await.unwrap();
 }

@@ -172,6 +172,7 @@ impl Cluster {
                 registry: backends.registry(&config),
                 rooms: backends.rooms(&config).await,
                 presence: backends.presence(&config).await,
+                logs: backends.logs(&config).await,
                 config,
             };
             controller_manager::start(deps).await

@@ -17,21 +17,57 @@ use crate::{
     log::{Inbox, Put, Stored},
 };
 
-/// Messages that one sweep deletes at most.
-const SWEPT_MAX: usize = 1_000;
+/// Inboxes that one sweep goes through at most.
+const USERS_PER_SWEEP: usize = 1_000;
+
+/// Payloads of all inboxes together, in bytes; what does not fit is refused, as a full server would.
+const BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// What a message takes beside its payload, about.
+const ROW_BYTES: u64 = 256;
 
 type Rows = BTreeMap<MessageId, Stored>;
 
 /// Inboxes of one process.
 #[derive(Debug)]
 pub struct MemoryInbox {
-    users: Mutex<HashMap<UserId, Rows>>,
+    inboxes: Mutex<Inboxes>,
     is_available: AtomicBool,
+    bytes_max: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inboxes {
+    users: HashMap<UserId, Rows>,
+    bytes: u64,
+}
+
+impl Inboxes {
+    /// Drops messages of a user; how many.
+    fn drop_if(&mut self, user: &UserId, goes: impl Fn(&Stored) -> bool) -> u64 {
+        let Some(rows) = self.users.get_mut(user) else { return 0 };
+        let (before, mut freed) = (rows.len(), 0);
+        rows.retain(|_, row| {
+            let goes = goes(row);
+            freed += if goes { size(row) } else { 0 };
+            !goes
+        });
+        let dropped = before - rows.len();
+        if rows.is_empty() {
+            self.users.remove(user);
+        }
+        self.bytes -= freed;
+        dropped as u64
+    }
+}
+
+fn size(message: &Stored) -> u64 {
+    message.payload.len() as u64 + ROW_BYTES
 }
 
 impl Default for MemoryInbox {
     fn default() -> Self {
-        Self { users: Mutex::default(), is_available: AtomicBool::new(true) }
+        Self::with_bytes_max(BYTES_MAX)
     }
 }
 
@@ -41,16 +77,21 @@ impl MemoryInbox {
         Self::default()
     }
 
+    /// One that is full when all messages take this many bytes.
+    pub fn with_bytes_max(bytes_max: u64) -> Self {
+        Self { inboxes: Mutex::default(), is_available: AtomicBool::new(true), bytes_max }
+    }
+
     /// For tests: while `false`, every call answers `Unavailable` and changes nothing.
     pub fn set_available(&self, is_available: bool) {
         self.is_available.store(is_available, Ordering::SeqCst);
     }
 
-    fn lock(&self) -> Result<MutexGuard<'_, HashMap<UserId, Rows>>> {
+    fn lock(&self) -> Result<MutexGuard<'_, Inboxes>> {
         if self.is_available.load(Ordering::SeqCst) {
-            return Ok(self.users.lock().unwrap_or_else(PoisonError::into_inner));
+            return Ok(self.inboxes.lock().unwrap_or_else(PoisonError::into_inner));
         }
-        Err(Error::Unavailable { backend: "memory", context: "switched off".into(), source: None })
+        Err(unavailable("it was switched off"))
     }
 }
 
@@ -64,9 +105,14 @@ impl Inbox for MemoryInbox {
         now: StoreTime,
     ) -> Result<Vec<Put>> {
         let mut inboxes = self.lock()?;
+        for user in users {
+            inboxes.drop_if(user, |row| row.expires_at <= now);
+        }
+        if inboxes.bytes + size(message) * users.len() as u64 > self.bytes_max {
+            return Err(unavailable("it is full"));
+        }
         let mut put = |user: &UserId| {
-            let rows = inboxes.entry(user.clone()).or_default();
-            rows.retain(|_, row| row.expires_at > now);
+            let rows = inboxes.users.entry(user.clone()).or_default();
             if rows.contains_key(&message.message_id) {
                 return Put::Stored;
             }
@@ -74,6 +120,7 @@ impl Inbox for MemoryInbox {
                 return Put::Full;
             }
             rows.insert(message.message_id, message.clone());
+            inboxes.bytes += size(message);
             Put::Stored
         };
         Ok(users.iter().map(&mut put).collect())
@@ -88,7 +135,7 @@ impl Inbox for MemoryInbox {
         now: StoreTime,
     ) -> Result<(Vec<Stored>, bool)> {
         let inboxes = self.lock()?;
-        let Some(rows) = inboxes.get(user) else { return Ok((Vec::new(), false)) };
+        let Some(rows) = inboxes.users.get(user) else { return Ok((Vec::new(), false)) };
         let (mut found, mut bytes) = (Vec::new(), 0);
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         for row in rows.range((after, Bound::Unbounded)).map(|(_, row)| row) {
@@ -105,28 +152,23 @@ impl Inbox for MemoryInbox {
     }
 
     async fn take(&self, user: &UserId, messages: &[MessageId]) -> Result<u64> {
-        let mut inboxes = self.lock()?;
-        let Some(rows) = inboxes.get_mut(user) else { return Ok(0) };
-        let taken = messages.iter().filter(|id| rows.remove(id).is_some()).count();
-        if rows.is_empty() {
-            inboxes.remove(user);
-        }
-        Ok(taken as u64)
+        Ok(self.lock()?.drop_if(user, |row| messages.contains(&row.message_id)))
     }
 
     async fn sweep(&self, now: StoreTime) -> Result<u64> {
         let mut inboxes = self.lock()?;
-        let mut deleted = 0;
-        for rows in inboxes.values_mut() {
-            let left = SWEPT_MAX - deleted;
-            let expired = rows.values().filter(|row| row.expires_at <= now).map(|row| row.message_id);
-            let expired: Vec<_> = expired.take(left).collect();
-            deleted += expired.len();
-            for id in expired {
-                rows.remove(&id);
-            }
-        }
-        inboxes.retain(|_, rows| !rows.is_empty());
-        Ok(deleted as u64)
+        let has_expired = |rows: &Rows| rows.values().any(|row| row.expires_at <= now);
+        let users: Vec<UserId> = inboxes
+            .users
+            .iter()
+            .filter(|(_, rows)| has_expired(rows))
+            .map(|(user, _)| user.clone())
+            .take(USERS_PER_SWEEP)
+            .collect();
+        Ok(users.iter().map(|user| inboxes.drop_if(user, |row| row.expires_at <= now)).sum())
     }
+}
+
+fn unavailable(why: &str) -> Error {
+    Error::Unavailable { backend: "memory", context: why.to_owned(), source: None }
 }
