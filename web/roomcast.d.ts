@@ -150,6 +150,8 @@ export interface JoinedEvent extends Partial<Position> {
   continuity: Continuity;
   /** Where the room's log stands for this client. */
   position: Position | null;
+  /** Membership DURABLE: the offset up to which this user has acknowledged messages of this log, on any client. */
+  read_offset?: number;
 }
 
 export interface LeftEvent {

@@ -1,4 +1,5 @@
-//! The page in a real browser: three users on three nodes, pushes from the built program, a node that stops.
+//! The page in a real browser: three users on three nodes, pushes from the built program, a node that stops, a connection that
+//! is cut.
 
 use std::process::Output;
 
@@ -193,6 +194,96 @@ async fn the_page_says_what_is_unusual() -> Result<()> {
     shown(&page, "an empty message is one", "#messages .message .data", |text| text == "(empty)").await;
     shown(&page, "a time of another day", "#messages .sent", |text| text.starts_with("sent 2009-02-1")).await;
 
+    page.close().await?;
+    driver.stop().await;
+    cluster.finish().await;
+    Ok(())
+}
+
+async fn markers(page: &Client, kind: &str) -> Vec<String> {
+    let selector = format!("#messages .marker[data-kind='{kind}']");
+    let Ok(found) = page.find_all(Locator::Css(&selector)).await else { return Vec::new() };
+    let mut texts = Vec::new();
+    for element in found {
+        texts.push(element.text().await.unwrap_or_default());
+    }
+    texts
+}
+
+/// Presses the button that breaks the connection, and waits until the page has noticed.
+async fn cut(page: &Client) -> Result<()> {
+    page.find(Locator::Id("cut")).await?.click().await?;
+    eventually("the page is away", async || {
+        let state = page.find(Locator::Id("state")).await.ok()?.attr("data-state").await.ok()??;
+        (state == "reconnecting").then_some(())
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_cut_or_loaded_again_gets_what_it_missed_once_and_in_order() -> Result<()> {
+    let cluster = Cluster::builder().nodes(2).start().await;
+    let driver = Driver::start().await?;
+    let page = driver.window().await?;
+    let address = format!("http://{}/?connect=1&user=user-001&room=room-001", cluster.node(0).http_address());
+    page.goto(&address).await?;
+    connected_to(&page, &["connect-node-1"]).await;
+    let api = cluster.api(0);
+    api.push_room("room-001", "one").await;
+    received(&page, "one").await;
+    shown(&page, "where the page stands", ".room .offset", |text| text == "#1").await;
+
+    cut(&page).await?;
+    api.push_room("room-001", "two").await;
+    api.push_user("user-001", "mine").await;
+    api.push_room("room-001", "three").await;
+    connected_to(&page, &["connect-node-1", "connect-node-2"]).await;
+    received(&page, "three").await;
+    received(&page, "mine").await;
+    let mut seen = texts(&page).await;
+    let of_room: Vec<_> = seen.extract_if(.., |text| text != "mine").collect();
+    ensure!(of_room == ["one", "two", "three"] && seen == ["mine"], "{of_room:?} {seen:?}");
+    let recovered = markers(&page, "recovered").await;
+    ensure!(recovered.iter().any(|text| text.contains("Recovered room-001 from #")), "{recovered:?}");
+    shown(&page, "where the page stands", ".room .offset", |text| text == "#3").await;
+
+    page.goto("about:blank").await?;
+    api.push_room("room-001", "four").await;
+    page.goto(&address).await?;
+    received(&page, "four").await;
+    ensure!(texts(&page).await == ["four"], "{:?}", texts(&page).await);
+    ensure!(markers(&page, "gap").await.is_empty(), "{:?}", markers(&page, "gap").await);
+
+    page.close().await?;
+    driver.stop().await;
+    cluster.finish().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_says_where_messages_may_be_missing() -> Result<()> {
+    let cluster = Cluster::builder().nodes(1).start().await;
+    let controller = cluster.controller(0).grpc_address().to_string();
+    let create = ["--controller", &controller, "room", "create", "room-001", "--log", "none"];
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_biz-client")).args(create).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let driver = Driver::start().await?;
+    let page = driver.window().await?;
+    page.goto(&format!("http://{}/?connect=1&room=room-001", cluster.node(0).http_address())).await?;
+    connected_to(&page, &["connect-node-1"]).await;
+    cut(&page).await?;
+    cluster.api(0).push_room("room-001", "missed").await;
+    connected_to(&page, &["connect-node-1"]).await;
+    cluster.api(0).push_room("room-001", "seen").await;
+    received(&page, "seen").await;
+    let gaps = markers(&page, "gap").await;
+    ensure!(
+        gaps.len() == 1 && gaps[0].contains("Messages of room-001 may be missing: there was no log"),
+        "{gaps:?}"
+    );
+    shown(&page, "the gap is among the errors, too", "#errors", |text| text.contains("NO_LOG")).await;
+    ensure!(texts(&page).await == ["seen"]);
     page.close().await?;
     driver.stop().await;
     cluster.finish().await;

@@ -103,6 +103,8 @@ pub struct Joined {
     /// Where the room's log stands for this client, when it has one. With [`super::Builder::room_since`] a later life of
     /// the application goes on from here.
     pub position: Option<Position>,
+    /// Membership DURABLE: the offset up to which this user has acknowledged messages of this log, on any client.
+    pub read_offset: Option<u64>,
 }
 
 /// How a hole came to be.

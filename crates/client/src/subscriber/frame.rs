@@ -61,6 +61,7 @@ pub struct JoinedFrame {
     pub epoch: Option<String>,
     pub offset: Option<u64>,
     pub recovered: Option<bool>,
+    pub read_offset: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]

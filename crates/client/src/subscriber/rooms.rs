@@ -167,7 +167,9 @@ impl RoomSet {
         let start = Start { session, retiring: step.retiring, since, given, is_recovered };
         let (continuity, hole) = step.positions.begin(log.clone(), start);
         let position = step.positions.get(&log).cloned();
-        let joined = Joined { room_id: frame.room_id.clone(), members: frame.members, continuity, position };
+        let read_offset = frame.read_offset;
+        let room_id = frame.room_id.clone();
+        let joined = Joined { room_id, members: frame.members, continuity, position, read_offset };
         for (_, waiter) in room.waiters.drain(..) {
             let _ = waiter.send(Ok(joined.clone()));
         }

@@ -6,7 +6,7 @@ use roomcast_client::{Event, Subscriber, subscriber::Acknowledge};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::node::{Node, in_room, next, start};
+use super::node::{Node, at, in_room, next, next_push, start};
 
 /// A push that wants to be acknowledged.
 fn wanted(message_id: &str) -> Value {
@@ -33,6 +33,53 @@ async fn pushes_that_want_it_are_acknowledged_together_and_repeats_again() {
     assert_eq!(acknowledged, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
     peer.say(wanted("299")).await;
     assert_eq!(peer.hear().await, json!({"type": "ack", "message_ids": ["299"]}));
+}
+
+#[tokio::test]
+async fn an_inbox_message_that_comes_again_is_acknowledged_again_and_not_shown() {
+    let node = Node::new("a").await;
+    let mut subscriber = start(&node);
+    let mut peer = in_room(&mut subscriber, &node).await;
+    let waiting =
+        json!({"type": "push", "target": "user", "message_id": "1", "content": {"data": "x"}, "ack": true});
+    peer.say(waiting.clone()).await;
+    assert_eq!(next_push(&mut subscriber).await, "1");
+    // The session ends before the acknowledgement is taken.
+    peer.close(4001).await;
+    let mut peer = node.welcome().await;
+    peer.say(waiting).await;
+    peer.grant().await;
+    assert_eq!(peer.hear().await, json!({"type": "ack", "message_ids": ["1"]}));
+    peer.push("after").await;
+    loop {
+        match next(&mut subscriber).await {
+            Event::Push(push) => break assert_eq!(push.message_id, "after"),
+            Event::Closed { .. } => panic!(),
+            _ => {}
+        }
+    }
+}
+
+/// An acknowledgement is worth something only for what the application got.
+#[tokio::test]
+async fn a_message_that_comes_too_late_to_be_shown_is_not_acknowledged() {
+    let node = Node::new("a").await;
+    let mut subscriber = start(&node);
+    let mut peer = node.welcome().await;
+    peer.grant_with(at(40)).await;
+    peer.say(json!({"type": "gap", "room_id": "r", "epoch": "e", "offset": 44})).await;
+    for offset in [43, 45] {
+        let fields = json!({"epoch": "e", "offset": offset, "ack": true});
+        peer.push_with(&offset.to_string(), fields).await;
+    }
+    assert_eq!(peer.hear().await, json!({"type": "ack", "message_ids": ["45"]}));
+    let mut shown = Vec::new();
+    while shown.is_empty() {
+        if let Event::Push(push) = next(&mut subscriber).await {
+            shown.push(push.message_id);
+        }
+    }
+    assert_eq!(shown, ["45"]);
 }
 
 #[tokio::test]

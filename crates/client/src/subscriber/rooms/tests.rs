@@ -54,8 +54,14 @@ impl World {
 
     fn joined(&mut self, id: u64, room_id: &str, offset: Option<u64>, recovered: Option<bool>) -> Vec<Event> {
         let epoch = offset.map(|_| "e".to_owned());
-        let frame =
-            JoinedFrame { id: Some(id), room_id: room_id.into(), members: 1, epoch, offset, recovered };
+        let frame = JoinedFrame {
+            id: Some(id),
+            room_id: room_id.into(),
+            epoch,
+            offset,
+            recovered,
+            ..JoinedFrame::default()
+        };
         self.step(|rooms, step| rooms.on_joined(step, frame)).1.events
     }
 
