@@ -13,7 +13,7 @@ const FILES: [&str; 5] = [
 ];
 
 /// Replies that the JSON API and the command line show as they are, with enums as their words.
-const JSON_REPLIES: [&str; 39] = [
+const JSON_REPLIES: [&str; 40] = [
     "RoomCard",
     "SessionInfo",
     "RoomStats",
@@ -53,6 +53,7 @@ const JSON_REPLIES: [&str; 39] = [
     "AuditReply",
     "Imbalance",
     "Unanswered",
+    "DrainReply",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,6 @@
-//! Questions about connect-nodes.
+//! Questions about connect-nodes, and orders to them.
+
+mod drain;
 
 use roomcast_client::Controller;
 use roomcast_proto::pubsub::{
@@ -37,6 +39,7 @@ pub async fn run(servers: &Servers, question: NodeQuestion, output: &mut Output)
                 ])
             })
         }
+        NodeQuestion::Drain { node } => drain::run(&controller, servers.timeout, &node, output).await,
         NodeQuestion::Sessions { node, limit } => {
             let reply = sessions(&controller, &node, limit).await?;
             output.show(&reply, describe_sessions)

@@ -12,7 +12,7 @@ use roomcast_proto::{
     },
     status,
 };
-use roomcast_types::{Fault, RoomId, SessionId, UserId};
+use roomcast_types::{Code, Fault, RoomId, SessionId, UserId};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -60,7 +60,12 @@ impl ConnectNodeService for Service {
         Ok(Response::new(self.0.inspect(question).await))
     }
 
-    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        let (asked, own) = (request.into_inner().incarnation, self.0.identity.incarnation.to_string());
+        if !asked.is_empty() && asked != own {
+            let message = format!("incarnation {asked} is another life of this node; it is {own}");
+            return Err(status(&Fault::new(Code::NotFound, message)));
+        }
         if !self.0.drain_asked.is_cancelled() {
             tracing::info!(node_id = %self.0.identity.node_id, "asked to drain");
             self.0.drain_asked.cancel();

@@ -123,7 +123,7 @@ end_in_order() {
     local kind
     for kind in 'connect-node-' 'push-manager-' 'controller-'; do
         # shellcheck disable=SC2046 # names
-        end 20 $(printf '%s\n' "$@" | grep "^$kind")
+        end 60 $(printf '%s\n' "$@" | grep "^$kind")
     done
     # shellcheck disable=SC2046 # names
     end 60 $(printf '%s\n' "$@" | grep -E '^(etcd|mariadb|redis)$')

@@ -133,7 +133,7 @@ pub enum UserQuestion {
     },
 }
 
-/// What can be asked about nodes.
+/// What can be asked about nodes, and of them.
 #[derive(Debug, Subcommand)]
 pub enum NodeQuestion {
     /// Registered nodes.
@@ -151,5 +151,10 @@ pub enum NodeQuestion {
         /// Most sessions to show.
         #[arg(long, default_value = LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
+    },
+    /// Send the sessions of a node to other nodes, and end it; shows how far it has come until it has ended.
+    Drain {
+        /// Its id, for example connect-node-1.
+        node: NodeId,
     },
 }

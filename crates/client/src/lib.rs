@@ -21,6 +21,7 @@
 mod content;
 mod controller;
 mod error;
+mod node;
 mod pusher;
 mod rpc;
 pub mod subscriber;
@@ -28,9 +29,10 @@ pub mod subscriber;
 pub use content::{Content, ContentType};
 pub use controller::Controller;
 pub use error::Error;
+pub use node::Node;
 pub use pusher::{Class, LogOf, Offline, Page, PushOptions, Pusher, Wait, Watch};
 pub use roomcast_proto::pubsub::{
-    AuditReply, GetHistoryReply, HistoryMessage, NodeCounts, PushReply, Receipt, SessionReceipt, UserReceipt,
-    WatchPushReply,
+    AuditReply, DrainReply, GetHistoryReply, HistoryMessage, NodeCounts, PushReply, Receipt, SessionReceipt,
+    UserReceipt, WatchPushReply,
 };
 pub use subscriber::{Event, Push, Subscriber};
