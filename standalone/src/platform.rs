@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use connect_node::Drained;
 use roomcast_registry::{Registry, Role};
-use roomcast_runtime::{Causes, Config, Readiness};
+use roomcast_runtime::{Causes, Config, Readiness, cli::Over};
 use roomcast_store::{Logs, SqliteRooms};
 use tokio::task::JoinSet;
 
@@ -28,6 +29,8 @@ pub struct Platform {
     controller: Hosted<controller_manager::Running>,
     push_manager: Hosted<push_manager::Running>,
     nodes: Vec<Hosted<connect_node::Running>>,
+    /// Nodes that were asked to drain.
+    draining: JoinSet<Option<Drained>>,
 }
 
 /// Why the platform did not start; one line.
@@ -79,7 +82,7 @@ impl Platform {
         let push_manager =
             Hosted::start("push-manager", 2, push_manager).await.map_err(StartError::PushManager)?;
         let nodes = start_nodes(&config, nodes, &registry).await?;
-        Ok(Self { controller, push_manager, nodes })
+        Ok(Self { controller, push_manager, nodes, draining: JoinSet::new() })
     }
 
     /// The controller-manager.
@@ -97,13 +100,32 @@ impl Platform {
         self.nodes.iter().map(Hosted::service)
     }
 
-    /// Resolves when a service cannot go on, naming it and why.
+    /// Resolves when a service cannot go on, naming it and why. A node that somebody asks to drain is drained meanwhile;
+    /// the others go on.
     pub async fn failed(&mut self) -> String {
-        let nodes = self.nodes.iter_mut().map(|node| Box::pin(node.service_mut().failed()));
-        tokio::select! {
-            why = self.controller.service_mut().failed() => format!("controller-manager: {why}"),
-            why = self.push_manager.service_mut().failed() => format!("push-manager: {why}"),
-            (why, index, _) = futures_util::future::select_all(nodes) => format!("connect-node {}: {why}", index + 1),
+        loop {
+            let nodes = self.nodes.iter_mut().map(|node| Box::pin(node.service_mut().over()));
+            let over = async {
+                match nodes.len() {
+                    0 => std::future::pending().await,
+                    _ => futures_util::future::select_all(nodes).await,
+                }
+            };
+            let (over, index) = tokio::select! {
+                why = self.controller.service_mut().failed() => return format!("controller-manager: {why}"),
+                why = self.push_manager.service_mut().failed() => return format!("push-manager: {why}"),
+                (over, index, _) = over => (over, index),
+                Some(_) = self.draining.join_next() => continue,
+            };
+            let node = self.nodes.remove(index);
+            match over {
+                Over::Asked => _ = self.draining.spawn(node.stop(connect_node::Running::drain)),
+                Over::Failed(why) => {
+                    let failed = format!("connect-node {}: {why}", node.service().node_id());
+                    self.nodes.insert(index, node);
+                    return failed;
+                }
+            }
         }
     }
 
@@ -114,6 +136,8 @@ impl Platform {
             stopping.spawn(node.stop(connect_node::Running::stop));
         }
         stopping.join_all().await;
+        // Nodes that were asked to drain have nowhere to send anybody now.
+        self.draining.join_all().await;
         self.push_manager.stop(push_manager::Running::stop).await;
         self.controller.stop(controller_manager::Running::stop).await;
     }

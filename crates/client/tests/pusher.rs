@@ -16,7 +16,7 @@ use roomcast_proto::pubsub::{
 };
 use roomcast_types::{Code, Fault};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
     runtime::{Builder, Runtime},
     task::JoinHandle,
@@ -274,6 +274,47 @@ async fn a_push_that_may_have_been_accepted_is_never_repeated() {
     assert!(error.is_outcome_unknown());
     assert_eq!(fake.pushes(), 0);
     peer.await.unwrap();
+}
+
+/// Takes one whole request, then ends the connection with a GOAWAY that names the last stream it acted on. RFC 9113, 6.8.
+async fn leaving(last_stream: u32) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        // From here on it refuses connections.
+        drop(listener);
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        socket.write_all(&settings).await.unwrap();
+        let mut taken = Vec::new();
+        while !taken.windows(5).any(|window| window == b"hello") {
+            let mut some = [0; 1024];
+            let count = socket.read(&mut some).await.unwrap();
+            taken.extend_from_slice(&some[..count]);
+        }
+        let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0];
+        let goaway = [goaway.as_slice(), &last_stream.to_be_bytes(), &[0; 4]].concat();
+        socket.write_all(&goaway).await.unwrap();
+        let _ = socket.shutdown().await;
+        // To the end: unread bytes would turn the close into a reset, which may overtake the GOAWAY.
+        while socket.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_push_is_repeated_when_a_server_that_leaves_says_that_it_has_not_looked_at_it() {
+    for (last_stream, is_repeated) in [(0, true), (1, false)] {
+        let fake = Fake::accepting();
+        let served = fake.serve();
+        let pusher = pusher(&[leaving(last_stream).await, served.address]);
+        let pushed = pusher.push_to_room("r", hello(), &PushOptions::default()).await;
+        match pushed {
+            Ok(_) => assert!(is_repeated),
+            Err(error) => assert!(!is_repeated && error.is_outcome_unknown(), "{last_stream}: {error:?}"),
+        }
+        assert_eq!(fake.pushes(), usize::from(is_repeated));
+    }
 }
 
 #[tokio::test]

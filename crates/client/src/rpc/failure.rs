@@ -16,7 +16,8 @@ use crate::error::Error;
 /// | `Late` | perhaps | never: the deadline is over |
 #[derive(Debug)]
 pub enum Failure {
-    /// No connection, or one that closed before the request was written to it.
+    /// No connection, one that closed before the request was written to it, or a server that ended the connection and
+    /// says that it has not looked at the request.
     NotSent(Status),
     /// The connection broke between request and answer.
     Broken(Status),
@@ -72,10 +73,22 @@ impl From<Status> for Failure {
             if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
                 return Self::NotSent(status);
             }
+            if error.downcast_ref::<h2::Error>().is_some_and(is_unprocessed) {
+                return Self::NotSent(status);
+            }
             source = error.source();
         }
         Self::Broken(status)
     }
+}
+
+/// Whether the server says that it has not acted on the stream. RFC 9113: 6.8, a GOAWAY names the last stream that it
+/// may have acted on, and h2 gives its error to the later ones only; 8.7, so does a reset with REFUSED_STREAM.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    error.is_remote()
+        && ((error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+            || (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)))
 }
 
 impl fmt::Display for Failure {
