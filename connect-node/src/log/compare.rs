@@ -51,12 +51,16 @@ impl Comparing {
         self.wake.notify_one();
     }
 
-    /// Takes what is due by now; whether anything was, and when the next is.
-    fn take(&self, now: Instant) -> (bool, Option<Instant>) {
+    /// Takes what is due by now; whether anything was.
+    fn take(&self, now: Instant) -> bool {
         let mut due = self.due.lock().expect("no holder of this lock panics");
         let before = due.len();
         due.retain(|moment| *moment > now);
-        (due.len() < before, due.iter().min().copied())
+        due.len() < before
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.due.lock().expect("no holder of this lock panics").iter().min().copied()
     }
 }
 
@@ -65,15 +69,14 @@ pub async fn run(hub: Arc<Core>) {
     let mut part = 0;
     let mut next_part = Instant::now() + PART_EVERY;
     loop {
-        let (_, next) = hub.comparing.take(Instant::now() - Duration::from_secs(3600));
-        let until = next.map_or(next_part, |next| next.min(next_part));
+        let until = hub.comparing.next().map_or(next_part, |next| next.min(next_part));
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
             () = hub.comparing.wake.notified() => {}
         }
         let now = Instant::now();
         let stood_still = now > until + STOOD_STILL;
-        let (is_due, _) = hub.comparing.take(now);
+        let is_due = hub.comparing.take(now);
         if is_due || stood_still {
             compare(&hub, hub.sequences(|_| true)).await;
         } else if now >= next_part {
