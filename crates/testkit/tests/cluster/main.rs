@@ -7,6 +7,7 @@ mod exact;
 mod explain;
 mod faults;
 mod ledger;
+mod logs;
 mod pages;
 mod promise;
 mod pushes;
