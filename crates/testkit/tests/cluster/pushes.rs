@@ -82,10 +82,8 @@ async fn grpc_pushes_keep_content_as_given() {
         let frame = client.frame("push").await;
         assert_eq!(frame["message_id"], reply.message_id);
         assert_eq!((&frame["target"], &frame["room_id"]), (&json!("room"), &json!("room")));
-        assert!(
-            frame.get("epoch").is_none() && frame.get("offset").is_none(),
-            "no log, no position: {frame}"
-        );
+        let position = (frame["epoch"].as_str().unwrap_or(""), frame["offset"].as_u64().unwrap_or(0));
+        assert_eq!(position, (reply.epoch.as_str(), reply.offset), "the place in the log, or none: {frame}");
         frame["content"].clone()
     };
     let text =
