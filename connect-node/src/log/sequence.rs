@@ -206,10 +206,15 @@ impl Sequence {
                     answer.messages.into_iter().filter_map(message).collect();
                 inner.sequencer.fill(after, up_to, messages, steps);
             }
-            _ => match log.filter(|log| log.epoch != after.epoch) {
-                Some(log) => inner.sequencer.compare(log, steps),
-                None => inner.sequencer.give_up(steps),
-            },
+            _ => {
+                if let Some(log) = log.filter(|log| log.epoch != after.epoch) {
+                    inner.sequencer.compare(log, steps);
+                }
+                // No other epoch, or one that is over: what is missing stays so.
+                if inner.sequencer.missing() == Some((after, up_to)) {
+                    inner.sequencer.give_up(steps);
+                }
+            }
         }
     }
 
