@@ -13,6 +13,8 @@ use super::{Pusher, message::Message, order::Turn, request::Target};
 pub struct Kept {
     /// Its place in the log.
     pub position: Option<Position>,
+    /// In a durable log, from which members who are away for days catch up.
+    pub is_durable: bool,
     /// Its key was used before: this is that push once more.
     pub is_duplicate: bool,
     /// The log did not answer, and the push goes on without.
@@ -109,6 +111,7 @@ impl Pusher {
             }
         }
         message.position = kept.position;
+        kept.is_durable = kept.position.is_some() && policy == LogPolicy::Durable;
         Ok(())
     }
 

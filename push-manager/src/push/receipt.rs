@@ -37,8 +37,8 @@ pub fn compose(record: &Record, state: &State, level: Level) -> Receipt {
     }
     sum.offline(&record.kept.stored);
     if let Absent::Count(count) = state.absent {
-        // Members of a DURABLE room catch up from its log.
-        sum.count(if record.kept.position.is_some() { "QUEUED_OFFLINE" } else { "OFFLINE" }, count);
+        // A log of the last minutes promises nothing to somebody who may be away for days.
+        sum.count(if record.kept.is_durable { "QUEUED_OFFLINE" } else { "OFFLINE" }, count);
     }
     let is_heard = is_heard && state.absent != Absent::Asked;
     let settled: u64 = sum.outcomes.values().sum();

@@ -22,11 +22,11 @@ async fn absent_members_of_a_durable_room_are_offline() {
     let reply = stage.push_to_room("blue", "x").await.unwrap();
     assert_eq!(
         line(&reply.receipt.unwrap()),
-        "complete targets=14 pending=0 QUEUED_OFFLINE=10 WRITTEN=4 addressed=1 unreachable=0 blind=0"
+        "complete targets=14 pending=0 OFFLINE=10 WRITTEN=4 addressed=1 unreachable=0 blind=0"
     );
     assert!(reply.degraded.is_empty());
     let later = stage.now(&reply.message_id).await.receipt.unwrap();
-    assert_eq!((later.targets, later.outcomes.get("QUEUED_OFFLINE")), (14, Some(&10)));
+    assert_eq!((later.targets, later.outcomes.get("OFFLINE")), (14, Some(&10)));
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_durable_room_with_nobody_in_it_counts_its_members() {
         let receipt = stage.room("blue", "x").await;
         assert_eq!(
             line(&receipt),
-            "complete targets=7 pending=0 QUEUED_OFFLINE=7 addressed=0 unreachable=0 blind=0",
+            "complete targets=7 pending=0 OFFLINE=7 addressed=0 unreachable=0 blind=0",
             "push {push}"
         );
     }
@@ -63,7 +63,7 @@ async fn a_card_that_a_controller_told_outranks_the_one_of_the_route() {
     node.room("blue", 4).await;
     let durable = RoomCard { membership: 1, ..card("blue", 2, State::Active) };
     stage.room_changed(durable).await;
-    assert_eq!(stage.room("blue", "x").await.outcomes.get("QUEUED_OFFLINE"), Some(&1));
+    assert_eq!(stage.room("blue", "x").await.outcomes.get("OFFLINE"), Some(&1));
 }
 
 #[tokio::test]
@@ -80,13 +80,13 @@ async fn a_fast_publisher_does_not_multiply_questions_and_a_join_asks_anew() {
         stage.controller.unmute();
     };
     let (receipts, ()) = tokio::join!(pushes, answer);
-    assert!(receipts.iter().all(|receipt| receipt.outcomes.get("QUEUED_OFFLINE") == Some(&10)));
+    assert!(receipts.iter().all(|receipt| receipt.outcomes.get("OFFLINE") == Some(&10)));
     assert_eq!(stage.controller.questions(), 1);
 
     stage.controller.add_durable_room("blue", 13, 4);
     node.durable_room("blue", 4).await;
     let receipt = stage.room("blue", "y").await;
-    assert_eq!((receipt.targets, receipt.outcomes.get("QUEUED_OFFLINE")), (13, Some(&9)));
+    assert_eq!((receipt.targets, receipt.outcomes.get("OFFLINE")), (13, Some(&9)));
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_controller_that_is_slow_delays_neither_delivery_nor_a_push_that_does_
     stage.controller.unmute();
     let request = WatchPushRequest { message_id: reply.message_id, ..WatchPushRequest::default() };
     let last = stage.watch(request).await.unwrap().pop().unwrap();
-    assert_eq!(last.receipt.unwrap().outcomes.get("QUEUED_OFFLINE"), Some(&10));
+    assert_eq!(last.receipt.unwrap().outcomes.get("OFFLINE"), Some(&10));
 }
 
 #[tokio::test]

@@ -208,7 +208,7 @@ async fn any_push_manager_answers_for_any_other() {
     };
     let (replies, ()) = timeout(DEADLINE, async { tokio::join!(replies, answer) }).await.unwrap();
     let last = replies.unwrap().pop().unwrap();
-    assert_eq!(said(&last.receipt.unwrap()), "SETTLED complete targets=7 pending=0 QUEUED_OFFLINE=7");
+    assert_eq!(said(&last.receipt.unwrap()), "SETTLED complete targets=7 pending=0 OFFLINE=7");
 
     // The error of the one that took it is passed on as well.
     let never = MessageId::new(1, stage.running.incarnation(), 1).to_string();
