@@ -167,7 +167,8 @@ pub async fn run(setup: &Setup, course: Course<'_>) -> Report {
     let (faults, failures) = (stage.faults(), stage.crowd.failures());
     let Stage { platform, crowd, .. } = stage;
     let run = Run { sessions: crowd.stop().await, pushes };
-    defects.extend(checker::check(&run, rules));
+    let checker::Judgement { defects: wrong, missing } = checker::check(&run, rules);
+    defects.extend(wrong);
     defects.extend(truth::baseline(&platform, &before).await);
     let complaints = platform.complaints(&expected);
     defects.extend(complaints.into_iter().map(|line| Defect::new(Kind::Log, line)));
@@ -181,7 +182,19 @@ pub async fn run(setup: &Setup, course: Course<'_>) -> Report {
     if setup.is_timed {
         defects.extend(report::late(&faults, sessions));
     }
-    Report { seed: setup.seed, time, faults, sessions, pushes, messages, flags, map, failures, defects }
+    Report {
+        seed: setup.seed,
+        time,
+        faults,
+        sessions,
+        pushes,
+        messages,
+        flags,
+        missing,
+        map,
+        failures,
+        defects,
+    }
 }
 
 /// Carries a course out; what it excuses.
@@ -190,6 +203,7 @@ async fn act(stage: &Stage, course: Course<'_>) -> (Rules, Vec<&'static str>) {
     let mut excuse = |scenario: &Scenario| {
         rules.keys_may_be_lost |= scenario.rules.keys_may_be_lost;
         rules.pushes_may_fail |= scenario.rules.pushes_may_fail;
+        rules.logs_may_be_lost |= scenario.rules.logs_may_be_lost;
         expected.extend(scenario.expected);
     };
     match course {

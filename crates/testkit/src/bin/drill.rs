@@ -60,7 +60,7 @@ async fn main() -> ExitCode {
     if arguments.list {
         for scenario in scenarios::all() {
             let drawn = if scenario.is_drawn { "" } else { " (not drawn)" };
-            println!("{:<28}{}{drawn}", scenario.name, scenario.promise);
+            println!("{:<32} {}{drawn}", scenario.name, scenario.promise);
         }
         return ExitCode::SUCCESS;
     }

@@ -29,6 +29,8 @@ const AWAY_AFTER_MS: u32 = 40_000;
 pub enum Kind {
     /// A logged message did not arrive, and nobody was told.
     LostUnflagged,
+    /// A logged message did not arrive; its session was told, but nothing had taken the log away.
+    LostFlagged,
     /// A message without a place in a log did not arrive at somebody who was there.
     LostUnlogged,
     /// Messages in another order than their log's, or than their push-manager accepted them.
@@ -90,16 +92,28 @@ pub struct Rules {
     pub keys_may_be_lost: bool,
     /// Pushes may end without being accepted: there was nobody to take them.
     pub pushes_may_fail: bool,
+    /// Logs were taken away: what they held may be missing, where it is flagged.
+    pub logs_may_be_lost: bool,
 }
 
-/// Everything that is wrong with a run.
-pub fn check(run: &Run, rules: Rules) -> Vec<Defect> {
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Judgement {
+    /// Everything that is wrong.
+    pub defects: Vec<Defect>,
+    /// Logged messages that sessions did not get, and were told so.
+    pub missing: usize,
+}
+
+/// Judges a run.
+pub fn check(run: &Run, rules: Rules) -> Judgement {
     let owed = Owed::of(run);
-    let mut defects = pushes(run, rules);
+    let mut judgement = Judgement { defects: pushes(run, rules), missing: 0 };
     for session in &run.sessions {
-        defects.extend(check_session(session, run, &owed, rules));
+        let (coverage, seen) = check_session(session, run, rules, &mut judgement.defects);
+        check_owed(session, &owed, rules, &coverage, &seen, &mut judgement);
     }
-    defects
+    judgement
 }
 
 /// Accepted messages by room.
@@ -149,9 +163,9 @@ fn pushes(run: &Run, rules: Rules) -> Vec<Defect> {
     defects
 }
 
-fn check_session(session: &History, run: &Run, owed: &Owed<'_>, rules: Rules) -> Vec<Defect> {
+/// What came, in its order.
+fn check_session(session: &History, run: &Run, rules: Rules, defects: &mut Vec<Defect>) -> (Coverage, Seen) {
     let (mut coverage, mut order, mut seen) = (Coverage::default(), Order::default(), Seen::default());
-    let mut defects = Vec::new();
     let mut tell = |kind, what: String| defects.push(Defect::new(kind, format!("{}: {what}", session.user)));
     for Event { ms, saw } in &session.events {
         match *saw {
@@ -186,28 +200,44 @@ fn check_session(session: &History, run: &Run, owed: &Owed<'_>, rules: Rules) ->
     if let Some(why) = absent(session) {
         tell(Kind::NotBack, why);
     }
+    (coverage, seen)
+}
+
+/// What did not come.
+fn check_owed(
+    session: &History,
+    owed: &Owed<'_>,
+    rules: Rules,
+    coverage: &Coverage,
+    seen: &Seen,
+    judgement: &mut Judgement,
+) {
+    let Judgement { defects, missing } = judgement;
+    let mut tell = |kind, what: String| defects.push(Defect::new(kind, format!("{}: {what}", session.user)));
     for (push, accepted) in owed.rooms.get(&session.room).into_iter().flatten() {
         if seen.numbers.contains_key(&push.number) {
             continue;
         }
+        let told = |at: &dyn std::fmt::Debug| {
+            format!("message {} ({at:?}), accepted at {} ms", push.number, push.answered_ms)
+        };
         match accepted.position {
-            Some(at) if coverage.owes(at, push.sent_ms) => {
-                let told = format!("message {} ({at:?}), accepted at {} ms", push.number, push.answered_ms);
-                tell(Kind::LostUnflagged, told);
+            Some(at) if !coverage.owes(at, push.sent_ms) => {}
+            Some(at) if !coverage.is_flagged(at, push.sent_ms) => tell(Kind::LostUnflagged, told(&at)),
+            Some(at) => {
+                *missing += 1;
+                if !rules.logs_may_be_lost {
+                    tell(Kind::LostFlagged, told(&at));
+                }
             }
-            None if coverage.has_joined_by(push.sent_ms)
-                && is_owed(push, accepted)
-                && was_there(session, push) =>
-            {
-                tell(
-                    Kind::LostUnlogged,
-                    format!("message {}, accepted at {} ms", push.number, push.answered_ms),
-                );
+            None => {
+                let is_owed = coverage.has_joined_by(push.sent_ms) && is_owed(push, accepted);
+                if is_owed && was_there(session, push) {
+                    tell(Kind::LostUnlogged, told(&"not logged"));
+                }
             }
-            _ => {}
         }
     }
-    defects
 }
 
 /// Messages that an application has.

@@ -141,10 +141,9 @@ async fn push(
 
 /// Whether another attempt may be better: nobody took it, or nobody answered.
 fn is_passing(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown | Code::Internal
-    )
+    let codes = [Code::Unavailable, Code::Cancelled, Code::DeadlineExceeded, Code::Unknown, Code::Internal];
+    // What the connection came to is no answer, whatever its code.
+    codes.contains(&status.code()) || std::error::Error::source(status).is_some()
 }
 
 fn accepted(reply: PushReply, manager: u32) -> Accepted {

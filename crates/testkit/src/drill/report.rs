@@ -30,6 +30,8 @@ pub struct Report {
     pub messages: [usize; 2],
     /// Times that applications were told that messages may be missing.
     pub flags: usize,
+    /// Logged messages that sessions did not get, and were told so.
+    pub missing: usize,
     /// How long the map took to be the truth.
     pub map: Duration,
     /// Why connections could not be made.
@@ -91,7 +93,11 @@ impl fmt::Display for Report {
             "messages  {messages} at {} sessions, {repeats} repeats dropped by clients",
             self.sessions
         )?;
-        writeln!(f, "flags     {} times an application was told that messages may be missing", self.flags)?;
+        let (flags, missing) = (self.flags, self.missing);
+        writeln!(
+            f,
+            "flags     {flags} times an application was told that messages may be missing; {missing} are"
+        )?;
         writeln!(f, "map       the truth again after {:.2} s of quiet", self.map.as_secs_f64())?;
         for (why, times) in self.failures.iter().take(TOLD_MAX) {
             writeln!(f, "refused   {times} times: {why}")?;

@@ -37,11 +37,17 @@ impl Scenario {
         promise: &'static str,
         act: for<'a> fn(&'a Stage) -> BoxFuture<'a, ()>,
     ) -> Self {
-        let rules = Rules { keys_may_be_lost: false, pushes_may_fail: false };
+        let rules = Rules { keys_may_be_lost: false, pushes_may_fail: false, logs_may_be_lost: false };
         Self { name, promise, act, rules, expected: &[], is_drawn: true }
     }
 
-    /// The same; pushes that were tried again may arrive twice.
+    /// The same, but it takes away what Redis holds: logs, and the memory of idempotency keys.
+    pub const fn takes_logs(mut self) -> Self {
+        (self.rules.keys_may_be_lost, self.rules.logs_may_be_lost) = (true, true);
+        self
+    }
+
+    /// The same; nobody answers for idempotency keys meanwhile: a push that was tried again may arrive twice.
     pub const fn keys_may_be_lost(mut self) -> Self {
         self.rules.keys_may_be_lost = true;
         self

@@ -68,13 +68,17 @@ impl Coverage {
         self.joined_ms.is_some_and(|joined| joined < ms)
     }
 
-    /// Whether the session had to get a message at this place, which it has not seen.
+    /// Whether the session was to get a message at this place.
     pub fn owes(&self, at: At, sent_ms: u32) -> bool {
-        let is_entitled = match self.first {
+        match self.first {
             Some(first) if first.epoch == at.epoch => at.offset > first.offset,
             _ => self.has_joined_by(sent_ms),
-        };
-        is_entitled && !self.flags.iter().any(|flag| flag.covers(at, sent_ms))
+        }
+    }
+
+    /// Whether it was told that it may have missed it.
+    pub fn is_flagged(&self, at: At, sent_ms: u32) -> bool {
+        self.flags.iter().any(|flag| flag.covers(at, sent_ms))
     }
 }
 

@@ -83,7 +83,8 @@ pub const ALL: &[Scenario] = &[
         Box::pin(async {
             stage.between("no way", stage.any("push-manager").name(), "redis", Proxy::part).await
         })
-    }),
+    })
+    .keys_may_be_lost(),
     Scenario::new("part-controllers-redis", "controllers without shared memory serve on", |stage| {
         Box::pin(async { stage.between("no way", "controller", "redis", Proxy::part).await })
     }),

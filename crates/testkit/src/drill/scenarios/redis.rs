@@ -6,16 +6,16 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("flush-redis", "what Redis lost is rebuilt, and what is missing is flagged", |stage| {
         Box::pin(flush(stage))
     })
-    .keys_may_be_lost(),
+    .takes_logs(),
     Scenario::new("kill-redis", "a Redis that comes back empty is filled again", |stage| {
         Box::pin(kill(stage))
     })
-    .keys_may_be_lost(),
+    .takes_logs(),
     Scenario::new("freeze-redis", "a Redis that does not answer holds nobody up", |stage| {
         Box::pin(freeze(stage))
     }),
     Scenario::new("old-redis", "a Redis that went back in time is noticed", |stage| Box::pin(old(stage)))
-        .keys_may_be_lost(),
+        .takes_logs(),
     Scenario::new("full-redis", "a Redis that takes nothing more costs nobody a message", |stage| {
         Box::pin(full(stage))
     })
