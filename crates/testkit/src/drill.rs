@@ -11,6 +11,7 @@ pub mod stage;
 pub mod truth;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -27,7 +28,10 @@ use self::{
     history::Run,
     publisher::Publisher,
 };
-use crate::{dice::Dice, platform::Platform};
+use crate::{
+    dice::Dice,
+    platform::{Platform, Resources},
+};
 
 /// Load before the first fault, and after the last.
 const CALM: Duration = Duration::from_secs(2);
@@ -118,28 +122,9 @@ pub enum Course<'a> {
 
 /// Runs it all and judges it.
 pub async fn run(setup: &Setup, course: Course<'_>) -> Report {
-    let [controllers, push_managers, nodes] = setup.parts;
-    let seats = format!("room.default_max_users={}", (setup.sessions / setup.rooms + 1).max(100));
-    let platform = Platform::builder(&setup.programs)
-        .controllers(controllers)
-        .push_managers(push_managers)
-        .nodes(nodes)
-        .set(&seats)
-        .set("connect_node.shards=1")
-        .start()
-        .await;
-    let before = truth::resources(&platform);
-    let clock = Clock::start();
-    let plan = crowd::Plan {
-        sessions: setup.sessions,
-        rooms: setup.rooms,
-        nodes: platform.role("connect-node").iter().map(|node| node.http()).collect(),
-        threads: setup.threads,
-        seed: setup.seed,
-        kind: setup.kind,
-    };
-    let crowd = Crowd::start(plan, clock);
-    let mut defects = Vec::new();
+    let platform = start(setup).await;
+    let (before, clock, mut defects) = (truth::resources(&platform), Clock::start(), Vec::new());
+    let crowd = Crowd::start(gathering(setup, &platform), clock);
     if let Err(connected) = crowd.all_connected(THERE_WITHIN).await {
         let what = format!("only {connected} of {} sessions came; {:?}", setup.sessions, crowd.failures());
         defects.push(Defect::new(Kind::NotBack, what));
@@ -153,7 +138,7 @@ pub async fn run(setup: &Setup, course: Course<'_>) -> Report {
     let (publisher, begun) = (Publisher::start(plan, clock), Instant::now());
     let stage = Stage::new(platform, crowd, clock, Dice::new(setup.seed), setup.hold, setup.is_told);
     sleep(CALM).await;
-    let (rules, expected) = act(&stage, course).await;
+    let excuses = act(&stage, course).await;
     stage.heal().await;
     defects.extend(come_back(&stage).await);
     let (wrong, map) = truth::within(truth::MAP_WITHIN, || truth::map(&stage.platform, &stage.crowd)).await;
@@ -164,42 +149,71 @@ pub async fn run(setup: &Setup, course: Course<'_>) -> Report {
     defects.extend(quiet(&stage).await);
     defects.extend(truth::within(truth::MAP_WITHIN, || truth::seats(&stage.platform, &stage.crowd)).await.0);
     defects.extend(truth::ledger_at_last(&stage.platform, begun.elapsed()).await);
-    let (faults, failures) = (stage.faults(), stage.crowd.failures());
+    let mut report = Report { seed: setup.seed, time, map, defects, ..Report::default() };
+    end(stage, pushes, &before, setup, &excuses, &mut report).await;
+    report
+}
+
+/// Sends everybody home and judges what they saw.
+async fn end(
+    stage: Stage,
+    pushes: Vec<history::Push>,
+    before: &BTreeMap<String, Resources>,
+    setup: &Setup,
+    excuses: &Excuses,
+    report: &mut Report,
+) {
+    let faults = stage.faults();
+    report.failures = stage.crowd.failures();
     let Stage { platform, crowd, .. } = stage;
     let run = Run { sessions: crowd.stop().await, pushes };
-    let checker::Judgement { defects: wrong, missing } = checker::check(&run, rules);
-    defects.extend(wrong);
-    defects.extend(truth::baseline(&platform, &before).await);
-    let complaints = platform.complaints(&expected);
-    defects.extend(complaints.into_iter().map(|line| Defect::new(Kind::Log, line)));
-    if let (Some(logs), false) = (&setup.logs, defects.is_empty()) {
-        platform.keep_logs(logs).expect("the folder of logs can be written");
-    }
-    let (pushes, messages, flags) = report::sums(&run.sessions, &run.pushes);
+    let checker::Judgement { defects, missing } = checker::check(&run, excuses.rules);
+    report.missing = missing;
+    report.defects.extend(defects);
+    report.defects.extend(truth::baseline(&platform, before).await);
+    let complaints = platform.complaints(&excuses.expected).into_iter();
+    report.defects.extend(complaints.map(|line| Defect::new(Kind::Log, line)));
     let nodes: Vec<_> = platform.role("connect-node").iter().map(|node| node.name().to_owned()).collect();
-    let faults = report::aftermath(&faults, &run.sessions, &run.pushes, &nodes);
-    let sessions = run.sessions.len();
+    report.faults = report::aftermath(&faults, &run.sessions, &run.pushes, &nodes);
     if setup.is_timed {
-        defects.extend(report::late(&faults, sessions));
+        report.defects.extend(report::late(&report.faults, run.sessions.len()));
     }
-    Report {
-        seed: setup.seed,
-        time,
-        faults,
-        sessions,
-        pushes,
-        messages,
-        flags,
-        missing,
-        map,
-        failures,
-        defects,
+    report.add_sums(&run);
+    if let (Some(logs), false) = (&setup.logs, report.is_good()) {
+        platform.keep_logs(logs).expect("the folder of logs can be written");
     }
 }
 
+async fn start(setup: &Setup) -> Platform {
+    let [controllers, push_managers, nodes] = setup.parts;
+    let seats = format!("room.default_max_users={}", (setup.sessions / setup.rooms + 1).max(100));
+    let builder = Platform::builder(&setup.programs).controllers(controllers).push_managers(push_managers);
+    builder.nodes(nodes).set(&seats).set("connect_node.shards=1").start().await
+}
+
+fn gathering(setup: &Setup, platform: &Platform) -> crowd::Plan {
+    crowd::Plan {
+        sessions: setup.sessions,
+        rooms: setup.rooms,
+        nodes: platform.role("connect-node").iter().map(|node| node.http()).collect(),
+        threads: setup.threads,
+        seed: setup.seed,
+        kind: setup.kind,
+    }
+}
+
+/// What a course is bound to cause.
+#[derive(Default)]
+struct Excuses {
+    rules: Rules,
+    /// Words of ERROR lines.
+    expected: Vec<&'static str>,
+}
+
 /// Carries a course out; what it excuses.
-async fn act(stage: &Stage, course: Course<'_>) -> (Rules, Vec<&'static str>) {
-    let (mut rules, mut expected) = (Rules::default(), Vec::new());
+async fn act(stage: &Stage, course: Course<'_>) -> Excuses {
+    let mut excuses = Excuses::default();
+    let Excuses { rules, expected } = &mut excuses;
     let mut excuse = |scenario: &Scenario| {
         rules.keys_may_be_lost |= scenario.rules.keys_may_be_lost;
         rules.pushes_may_fail |= scenario.rules.pushes_may_fail;
@@ -228,7 +242,7 @@ async fn act(stage: &Stage, course: Course<'_>) -> (Rules, Vec<&'static str>) {
             }
         }
     }
-    (rules, expected)
+    excuses
 }
 
 async fn come_back(stage: &Stage) -> Option<Defect> {

@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 pub use self::aftermath::{Aftermath, aftermath, late};
 use super::{
     checker::{Defect, Kind, count},
-    history::{Answer, History, Push, Saw},
+    history::{Answer, History, Push, Run, Saw},
 };
 
 /// Defects of one kind that are told.
 const TOLD_MAX: usize = 5;
 
 /// What a run came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// Of all that was left to chance.
     pub seed: u64,
@@ -46,27 +46,30 @@ impl Report {
         self.defects.is_empty()
     }
 
+    /// Counts what was pushed and what came.
+    pub fn add_sums(&mut self, run: &Run) {
+        let Run { sessions, pushes } = run;
+        let accepted = pushes.iter().filter_map(|push| match &push.answer {
+            Answer::Accepted(accepted) => Some(accepted),
+            _ => None,
+        });
+        let logged = accepted.clone().filter(|accepted| accepted.position.is_some()).count();
+        let again = pushes.iter().filter(|push| push.attempts > 1).count();
+        let seen = |is: fn(&Saw) -> bool| {
+            sessions.iter().flat_map(|session| &session.events).filter(|event| is(&event.saw)).count()
+        };
+        let messages = seen(|saw| matches!(saw, Saw::Message { .. }));
+        let repeats = sessions.iter().map(|session| session.repeats as usize).sum();
+        self.sessions = sessions.len();
+        self.pushes = [pushes.len(), accepted.count(), logged, again];
+        self.messages = [messages, repeats];
+        self.flags = seen(|saw| matches!(saw, Saw::Gap { .. } | Saw::Joined { recovered: Some(false), .. }));
+    }
+
     /// Whether anything is wrong of these kinds.
     pub fn has(&self, kinds: &[Kind]) -> bool {
         self.defects.iter().any(|defect| kinds.contains(&defect.kind))
     }
-}
-
-/// The sums of a run.
-pub fn sums(sessions: &[History], pushes: &[Push]) -> ([usize; 4], [usize; 2], usize) {
-    let accepted = pushes.iter().filter_map(|push| match &push.answer {
-        Answer::Accepted(accepted) => Some(accepted),
-        _ => None,
-    });
-    let logged = accepted.clone().filter(|accepted| accepted.position.is_some()).count();
-    let again = pushes.iter().filter(|push| push.attempts > 1).count();
-    let seen = |is: fn(&Saw) -> bool| {
-        sessions.iter().flat_map(|session| &session.events).filter(|event| is(&event.saw)).count()
-    };
-    let messages = seen(|saw| matches!(saw, Saw::Message { .. }));
-    let repeats = sessions.iter().map(|session| session.repeats as usize).sum();
-    let flags = seen(|saw| matches!(saw, Saw::Gap { .. } | Saw::Joined { recovered: Some(false), .. }));
-    ([pushes.len(), accepted.count(), logged, again], [messages, repeats], flags)
 }
 
 impl fmt::Display for Report {
