@@ -124,11 +124,11 @@ impl Starting {
         let controllers = Roster::start(registry.clone(), Role::ControllerManager);
         let controllers = Arc::new(Controllers::new(own.controller_address.clone(), controllers));
         let room = &config.room;
-        let cards = Cards::new(controllers.clone(), context.clone(), room.cache_ttl, room.deleted_ttl);
+        let cards =
+            Arc::new(Cards::new(controllers.clone(), context.clone(), room.cache_ttl, room.deleted_ttl));
         let traces = Traces::new(front.telemetry.tracing().clone(), config.telemetry.slow_push);
         let receipts = context.metrics.receipts.clone();
         let receipts = Arc::new(Receipts::new(own.receipt_ttl, own.receipt_bytes.as_usize(), receipts));
-        let cards = Arc::new(cards);
         let managers = Arc::new(Roster::start(registry.clone(), Role::PushManager));
         let peers = Arc::new(Peers::new(incarnation, managers.clone()));
         let explainer = Arc::new(Explainer {
@@ -156,8 +156,7 @@ impl Starting {
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
         tasks.spawn(asker.run());
-        let keeping = archive.clone();
-        tasks.spawn(async move { keeping.keep(conflicting).await });
+        tasks.spawn(archive.clone().keep(conflicting));
         tasks.spawn(async move { sweeping.sweep().await });
         tasks.spawn(async move {
             context.clock.watch().await;

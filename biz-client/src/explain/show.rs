@@ -45,6 +45,7 @@ pub fn trace(of: &Explanation) -> String {
             ("accepted by", push.manager_id.clone()),
             ("target", target(&push.target, &push.room_id, push.users)),
             ("age", span(push.age_ms)),
+            ("log", place(push)),
             ("targets", push.targets.to_string()),
             ("outcomes", counts(&push.outcomes)),
         ]));
@@ -52,6 +53,15 @@ pub fn trace(of: &Explanation) -> String {
     }
     section(&mut text, "as the nodes remember it", &at_nodes(&of.nodes));
     ending(text, of)
+}
+
+/// Where it lies in the log.
+fn place(push: &PushEvidence) -> String {
+    match (push.offset, push.log_unavailable) {
+        (0, true) => "it did not answer".to_owned(),
+        (0, false) => "none".to_owned(),
+        (offset, _) => format!("offset {offset}, epoch {}", push.epoch),
+    }
 }
 
 const NONE: &str = "none\n";

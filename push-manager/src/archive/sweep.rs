@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -53,7 +53,7 @@ impl Renewals {
 
 impl Archive {
     /// Runs for ever.
-    pub async fn keep(&self, conflicts: mpsc::Receiver<PositionConflict>) -> String {
+    pub async fn keep(self: Arc<Self>, conflicts: mpsc::Receiver<PositionConflict>) -> String {
         tokio::join!(
             self.sweep_log(LogPolicy::Recent),
             self.sweep_log(LogPolicy::Durable),

@@ -40,6 +40,9 @@ pub fn push(manager_id: &str, record: &Record, user: Option<&UserId>) -> PushEvi
         user_outcome: own.map(|own| own.outcome.clone()).unwrap_or_default(),
         unreachable: state.unreachable,
         hops: legs.map(|(leg, heard)| hop(record, leg, heard, user)).collect(),
+        epoch: record.kept.position.map(|position| position.epoch.to_string()).unwrap_or_default(),
+        offset: record.kept.position.map_or(0, |position| position.offset),
+        log_unavailable: record.kept.is_log_away,
     }
 }
 

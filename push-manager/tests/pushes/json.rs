@@ -212,6 +212,54 @@ async fn a_receipt_can_be_asked_for_after_its_push() {
 }
 
 #[tokio::test]
+async fn options_of_logs_and_histories_are_json_as_well() {
+    let node = FakeNode::start("one").await;
+    let stage = Stage::with(&[&node]).await;
+    node.room("blue", 1).await;
+    let body = r#"{"content":{"data":"a"},"options":{"idempotency_key":"k"}}"#;
+    let (status, first) = send(&stage, Method::POST, "/v1/push/room/blue", body).await;
+    assert_eq!(
+        (status.as_u16(), &first["logged"], &first["offset"], &first["duplicate"]),
+        (200, &json!(true), &json!(1), &json!(false))
+    );
+    let (_, second) = send(&stage, Method::POST, "/v1/push/room/blue", body).await;
+    assert_eq!((&second["duplicate"], &second["message_id"]), (&json!(true), &first["message_id"]));
+    let body = r#"{"content":{"data":"b"},"options":{"idempotency_key":"k"}}"#;
+    let (status, code, _) = fault(send(&stage, Method::POST, "/v1/push/room/blue", body).await);
+    assert_eq!((status, code.as_str()), (409, "ALREADY_EXISTS"));
+    let bytes = r#"{"content":{"data_base64":"AP8="},"options":{"exclude_user_ids":["eve"]}}"#;
+    send(&stage, Method::POST, "/v1/push/room/blue", bytes).await;
+
+    let (status, page) = get(&stage, "/v1/rooms/blue/messages?after=0&limit=1").await;
+    assert_eq!(
+        (status.as_u16(), &page["epoch"], &page["offset"], &page["first"]),
+        (200, &first["epoch"], &json!(2), &json!(1))
+    );
+    let message = &page["messages"][0];
+    assert_eq!((&message["message_id"], &message["offset"]), (&first["message_id"], &json!(1)));
+    assert_eq!(message["content"], json!({"type": "TEXT", "data": "a", "timestamp": 0}));
+    assert_eq!((&page["has_more"], &message["expires_at_ms"]), (&json!(true), &json!(0)));
+    let (_, page) = get(&stage, "/v1/rooms/blue/messages?before=3").await;
+    let message = &page["messages"][1];
+    assert_eq!(message["content"]["data_base64"], "AP8=");
+    assert_eq!(message["exclude_user_ids"], json!(["eve"]));
+
+    let stored = r#"{"content":{"data":"c"},"options":{"offline":"STORE","ttl_ms":1000}}"#;
+    let (_, reply) = send(&stage, Method::POST, "/v1/push/user/ann", stored).await;
+    assert_eq!(reply["receipt"]["outcomes"], json!({"QUEUED_OFFLINE": 1}));
+    let (_, page) = get(&stage, "/v1/users/ann/messages").await;
+    assert_eq!(page["messages"][0]["content"]["data"], "c");
+    for (path, says) in [
+        ("/v1/rooms/blue/messages?after=1&before=2", "after or before, not both"),
+        ("/v1/rooms/blue/messages?limit=1001", "limit is 1001"),
+        ("/v1/rooms/blue/messages?from=1", "from"),
+    ] {
+        let (status, code, message) = fault(get(&stage, path).await);
+        assert!((status, code.as_str()) == (400, "BAD_REQUEST") && message.contains(says), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn what_controllers_know_is_shown_as_it_is() {
     let stage = Stage::with(&[]).await;
     stage.controller.add_room("blue");

@@ -54,7 +54,24 @@ pub fn message(evidence: &Explanation, message_id: &str) -> Verdict {
     }
     reached(evidence, push, message_id)
         .or_else(|| push.and_then(|push| node::stuck(evidence, push)))
-        .unwrap_or_else(|| user::absent(evidence, push, message_id))
+        .unwrap_or_else(|| waiting(evidence, push, user::absent(evidence, push, message_id)))
+}
+
+/// What a user without a target can still get.
+fn waiting(evidence: &Explanation, push: Option<&PushEvidence>, verdict: Verdict) -> Verdict {
+    let is_member = evidence.room.as_ref().is_some_and(|room| room.seat == "HELD");
+    let is_theirs = |push: &&PushEvidence| push.names_user || is_member;
+    let Some(push) = push.filter(is_theirs).filter(|_| verdict.hop == Hop::User) else { return verdict };
+    let what = if push.user_outcome == "QUEUED_OFFLINE" {
+        "it waits in the user's inbox until it is acknowledged".to_owned()
+    } else if push.offset > 0 {
+        format!("it has offset {} in the log, from which who comes back in time catches up", push.offset)
+    } else if push.log_unavailable {
+        "the log did not answer, so nobody gets it later".to_owned()
+    } else {
+        return verdict;
+    };
+    Verdict::new(verdict.hop, format!("{}; {what}", verdict.sentence))
 }
 
 fn seen<'a>(messages: &'a [NodeMessage], message_id: &str) -> Option<&'a NodeMessage> {
@@ -216,6 +233,10 @@ pub fn overall(evidence: &Explanation, push: Option<&PushEvidence>, message_id: 
         None if count("OFFLINE") > 0 => tell(
             Hop::User,
             format!("found {} without a session: {said}", words::count(count("OFFLINE"), "user")),
+        ),
+        None if count("QUEUED_OFFLINE") > 0 => tell(
+            Hop::User,
+            format!("waits for {} without a session: {said}", words::count(count("QUEUED_OFFLINE"), "user")),
         ),
         None => tell(Hop::None, format!("arrived: {said}")),
     }

@@ -136,6 +136,25 @@ fn every_outcome_of_a_target_is_told_by_the_hop_it_belongs_to() {
 }
 
 #[test]
+fn who_was_away_hears_what_waits_for_them() {
+    let away = |push: PushEvidence| {
+        with(move |of| {
+            let said = said(of);
+            (said.sessions, said.messages, said.sessions_total) = (Vec::new(), Vec::new(), 0);
+            of.nodes[0].user_sessions = None;
+            of.user = Some(UserEvidence::default());
+            of.pushes = vec![push.clone()];
+        })
+    };
+    let logged = PushEvidence { offset: 42, ..pushed() };
+    told(&away(logged), Hop::User, &["has no session", "offset 42"]);
+    let stored = PushEvidence { user_outcome: "QUEUED_OFFLINE".into(), offset: 42, ..pushed() };
+    told(&away(stored), Hop::User, &["inbox"]);
+    let unlogged = PushEvidence { log_unavailable: true, ..pushed() };
+    told(&away(unlogged), Hop::User, &["the log did not answer"]);
+}
+
+#[test]
 fn one_session_that_did_not_get_it_outweighs_those_that_did() {
     let evidence = with(|of| {
         let mut other = of.nodes[0].clone();
