@@ -26,7 +26,7 @@ use opentelemetry::trace::SpanKind;
 use roomcast_proto::pubsub::LaneHello;
 use roomcast_registry::State as Life;
 use roomcast_runtime::{Config, Tracing, config::UserLog};
-use roomcast_types::{Code, Fault, Incarnation, MessageId, NodeId, RoomId, ServiceId};
+use roomcast_types::{Code, Fault, Incarnation, MessageId, NodeId, Position, RoomId, ServiceId};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -322,6 +322,10 @@ impl Hub for Handle {
 
     fn acknowledged(&self, session: SessionKey, messages: Vec<MessageId>) {
         self.0.inbox_acknowledged(session, &messages);
+    }
+
+    fn has_read(&self, session: SessionKey, room: RoomId, position: Position) {
+        self.0.note_read(session, room, position);
     }
 
     fn closed(&self, session: SessionKey) {

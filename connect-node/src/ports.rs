@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use roomcast_proto::pubsub::InspectReply;
-use roomcast_types::{Class, ClientId, Fault, MessageId, RoomId, SessionId, UserId};
+use roomcast_types::{Class, ClientId, Fault, MessageId, Position, RoomId, SessionId, UserId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -76,6 +76,9 @@ pub trait Hub: Send + Sync + 'static {
 
     /// A session acknowledged messages that lie in its user's inbox.
     fn acknowledged(&self, session: SessionKey, messages: Vec<MessageId>);
+
+    /// A session acknowledged a message of a room's log.
+    fn has_read(&self, session: SessionKey, room: RoomId, position: Position);
 
     /// A session ended; the shard has taken it out of everything. No answer. The last call for this key.
     fn closed(&self, session: SessionKey);
@@ -290,6 +293,8 @@ pub struct Traits {
     pub wants_ack: bool,
     /// It lies in the inboxes of its users: the hub hears who acknowledged it.
     pub is_stored: bool,
+    /// Its place in the log of its room, if clients acknowledge it: the hub hears who did.
+    pub place: Option<(RoomId, Position)>,
     /// Of a trace: names this node's span of it.
     pub trace: Option<Arc<str>>,
 }

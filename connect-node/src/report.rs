@@ -12,6 +12,7 @@ pub mod clock;
 pub mod controllers;
 mod message;
 pub mod outbox;
+pub mod reads;
 mod share;
 
 use std::{sync::Arc, time::Duration};
@@ -346,9 +347,21 @@ impl Link {
         self.send_changes().await?;
         let heartbeat = self.hub.state().heartbeat(self.hub.settings.sessions_max);
         self.send(heartbeat).await?;
+        self.send_reads().await?;
         self.send_slices(&unsure).await?;
         let fulls = self.take_fulls();
         self.send_slices(&fulls).await
+    }
+
+    /// Nothing answers these: what is lost is made up for by what the same members read next.
+    async fn send_reads(&self) -> Result<(), Broken> {
+        loop {
+            let reads = self.hub.state().reads.take();
+            if reads.is_empty() {
+                return Ok(());
+            }
+            self.send(NodeReport { reads, ..NodeReport::default() }).await?;
+        }
     }
 
     /// Slices whose minute has come.

@@ -25,6 +25,7 @@ use crate::{
     logs::RoomLogs,
     metrics::{Metrics, Missing},
     peers::Peers,
+    reads::Reads,
     report::Streams,
     seats::Audits,
     sweep::Suspects,
@@ -85,6 +86,8 @@ pub(crate) struct Controller {
     pub(crate) census: Census,
     /// How full nodes are that report to other controllers.
     pub(crate) loads: Loads,
+    /// How far members have read.
+    pub(crate) reads: Reads,
     /// Nodes that may have died.
     pub(crate) suspects: Suspects,
     pub(crate) stores_health: StoresHealth,
@@ -119,6 +122,7 @@ impl Controller {
             orders: Arc::new(Semaphore::new(kick::IN_BACKGROUND_MAX)),
             census: Census::default(),
             loads: Loads::default(),
+            reads: Reads::default(),
             suspects: Suspects::default(),
             stores_health: StoresHealth::default(),
             config,

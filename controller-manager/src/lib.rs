@@ -8,6 +8,7 @@
 //! | `seats` | leaves, releases after the grace, the audit, empty rooms |
 //! | `cards`, `notify` | cards of rooms and who has to hear of them |
 //! | `logs` | logs of rooms go with their room or their policy; sweeps |
+//! | `reads` | how far members of DURABLE rooms have read |
 //! | `census` | who is online in all rooms, counted when asked |
 //! | `sweep` | nodes that died |
 //! | `kick` | orders to nodes about sessions |
@@ -34,6 +35,7 @@ mod metrics;
 mod notify;
 mod page;
 mod peers;
+mod reads;
 mod report;
 mod rpc;
 mod running;

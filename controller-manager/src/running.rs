@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use crate::{
     Deps, Error, cards,
     controller::Controller,
-    logs,
+    logs, reads,
     rpc::{MESSAGE_BYTES_MAX, Rpc},
     seats, sweep, watch,
 };
@@ -171,6 +171,7 @@ fn spawn_workers(controller: &Arc<Controller>) -> JoinSet<&'static str> {
     spawn("empty rooms", |c| Box::pin(async move { seats::remove_empty_rooms(&c).await }));
     spawn("audits", |c| Box::pin(async move { seats::audit_asked(&c).await }));
     spawn("full audit", |c| Box::pin(async move { seats::audit_all(&c).await }));
+    spawn("reads", |c| Box::pin(async move { reads::write(&c).await }));
     spawn("logs", |c| Box::pin(async move { logs::keep(&c).await }));
     spawn("sweep", |c| Box::pin(async move { sweep::sweep_dead(&c).await }));
     workers

@@ -9,12 +9,13 @@
 
 use std::sync::Arc;
 
-use roomcast_types::{CardMark, Code, Fault, RoomId};
+use roomcast_types::{CardMark, Code, Fault, Membership, Position, RoomId};
 use tokio::time::Instant;
 
 use super::{
     Core,
     session::{Busy, OPERATIONS_MAX, Operation},
+    state::Members,
     topic::TopicId,
 };
 use crate::{
@@ -34,6 +35,8 @@ const SEND_BY: f64 = 0.7;
 struct Admitted {
     card: CardMark,
     members: u64,
+    /// How far the user has read, in a DURABLE room.
+    read: Option<Position>,
 }
 
 /// A join that was admitted and announced.
@@ -122,7 +125,11 @@ impl Core {
         // The order stands still until the shard has the answer in its mailbox: a join is an item of the log.
         let mut order = sequence.lock().await;
         let user = self.state().sessions.get(&key).map(|session| session.user.clone());
-        let standing = order.standing(self, returned, user.as_ref());
+        let mut standing = order.standing(self, returned, user.as_ref());
+        // Of another life of the log it says nothing.
+        let epoch = standing.position.map(|position| position.epoch);
+        let read = admitted.read.filter(|read| Some(read.epoch) == epoch);
+        standing.read_offset = read.map(|read| read.offset);
         self.take_part(joining, standing).await;
     }
 
@@ -141,7 +148,7 @@ impl Core {
     async fn admit(&self, key: SessionKey, room: &RoomId) -> Result<Admitted, Fault> {
         let asked = self.ask_to_join(key, room)?;
         match tokio::time::timeout(self.settings.controller_timeout, asked.answer).await {
-            Ok(Ok(Answer::Joined { card, members })) => Ok(Admitted { card, members }),
+            Ok(Ok(Answer::Joined { card, members, read })) => Ok(Admitted { card, members, read }),
             Ok(Ok(Answer::Refused(fault))) => Err(fault),
             Ok(Ok(_)) => {
                 Err(Fault::new(Code::Internal, "the controller answered something else than a join"))
@@ -242,6 +249,17 @@ impl Core {
         }
         self.metrics.joins(JoinOutcome::of(fault.code)).increment(1);
         Some(Err(fault))
+    }
+
+    /// A session acknowledged a message of a room's log: in a DURABLE room that is how far its user has read.
+    pub(super) fn note_read(&self, key: SessionKey, room: RoomId, position: Position) {
+        let mut state = self.state();
+        let is_kept = |members: &Members| members.card.membership == Membership::Durable;
+        if !state.rooms.get(&room).is_some_and(is_kept) {
+            return;
+        }
+        let Some(user) = state.sessions.get(&key).map(|session| session.user.clone()) else { return };
+        state.reads.note(room, user, position);
     }
 
     async fn refuse(&self, session: SessionKey, request: Option<u64>, room: RoomId, fault: Fault) {

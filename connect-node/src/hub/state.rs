@@ -25,6 +25,7 @@ use crate::{
         breaker::Breaker,
         clock::StoreClock,
         outbox::{Outbox, SLICES},
+        reads::Reads,
     },
 };
 
@@ -101,6 +102,7 @@ pub struct State {
     pub announcements: Announcements,
     pub lanes: Vec<Arc<Lane>>,
     pub outbox: Outbox,
+    pub reads: Reads,
     /// Before the controllers.
     pub breaker: Breaker,
     pub clock: StoreClock,
@@ -126,6 +128,7 @@ impl State {
             announcements: Announcements::default(),
             lanes: Vec::new(),
             outbox: Outbox::default(),
+            reads: Reads::default(),
             breaker: Breaker::new(now),
             clock: StoreClock::new(now),
             numbers_due: None,

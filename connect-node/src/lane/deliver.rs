@@ -12,7 +12,7 @@ use roomcast_proto::{
 };
 use roomcast_registry::State;
 use roomcast_runtime::Span;
-use roomcast_types::{Class, MessageId};
+use roomcast_types::{Class, MessageId, Position, RoomId};
 use tokio::time::Instant;
 
 use super::Lane;
@@ -170,8 +170,15 @@ fn traits(message_id: MessageId, message: &Deliver, now: Instant) -> Traits {
         key: (class == Class::Latest).then(|| format!("{target}\u{0}{}", message.key).into()),
         wants_ack: message.ack,
         is_stored: message.stored,
+        place: message.ack.then(|| place(message)).flatten(),
         trace: (!message.traceparent.is_empty()).then(|| message.traceparent.as_str().into()),
     }
+}
+
+/// In the log of a room.
+fn place(message: &Deliver) -> Option<(RoomId, Position)> {
+    let Some(pubsub::deliver::Target::RoomId(room)) = &message.target else { return None };
+    RoomId::new(room).ok().zip(Position::from_wire(message.epoch, message.offset))
 }
 
 /// A frame names this node's span as its parent, so that a client's trace joins behind it.

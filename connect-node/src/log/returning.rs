@@ -34,6 +34,8 @@ pub struct Standing {
     pub recovered: Option<bool>,
     /// Whole frames, in order.
     pub missed: Vec<Bytes>,
+    /// How far the user has read a DURABLE room, in the epoch of the position.
+    pub read_offset: Option<u64>,
 }
 
 /// A message that was passed on.
@@ -165,16 +167,16 @@ impl Inner {
         let position = self.position();
         match returned {
             Return::New => Standing { position, ..Standing::default() },
-            Return::Lost => Standing { position, recovered: Some(false), missed: Vec::new() },
+            Return::Lost => Standing { position, recovered: Some(false), ..Standing::default() },
             Return::Some(Missed { since, read, begin }) => match self.ring.end(begin) {
                 Some(passed) if position.is_some_and(|now| now.epoch == since.epoch) => {
                     let passed = passed.iter().filter(|kept| kept.offset == 0 || kept.offset > since.offset);
                     let missed: Vec<_> =
                         read.iter().chain(passed).filter_map(|kept| kept.frame_for(user)).collect();
                     hub.metrics.catch_up.increment(missed.len() as u64);
-                    Standing { position: Some(since), recovered: Some(true), missed }
+                    Standing { position: Some(since), recovered: Some(true), missed, ..Standing::default() }
                 }
-                _ => Standing { position, recovered: Some(false), missed: Vec::new() },
+                _ => Standing { position, recovered: Some(false), ..Standing::default() },
             },
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roomcast_proto::pubsub::change_result;
-use roomcast_types::{CardMark, Code, Fault};
+use roomcast_types::{CardMark, Code, Fault, Position};
 
 use crate::ports::SessionKey;
 
@@ -20,6 +20,8 @@ pub enum Answer {
         card: CardMark,
         /// Users with a seat.
         members: u64,
+        /// How far the user has read, in a DURABLE room.
+        read: Option<Position>,
     },
     /// Not done.
     Refused(Fault),
@@ -61,6 +63,7 @@ pub(super) fn read(result: Option<change_result::Result>) -> Answer {
                 on_log_failure: card.on_log_failure().into(),
             }),
             members: joined.members,
+            read: Position::from_wire(joined.read_epoch, joined.read_offset),
         },
         Some(change_result::Result::Error(error)) => Answer::Refused(Fault {
             code: error.code.parse().unwrap_or(Code::Internal),

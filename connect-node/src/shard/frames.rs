@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use roomcast_types::{Code, Fault, MessageId, RoomId};
+use roomcast_types::{Code, Fault, MessageId, Position, RoomId};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
@@ -146,7 +146,7 @@ impl Shard {
     /// what lies in the inbox.
     fn acked(&mut self, key: SessionKey, message_ids: &[Option<MessageId>]) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (mut counted, mut stored) = (0, Vec::new());
+        let (mut counted, mut stored, mut read) = (0, Vec::new(), Vec::new());
         for message_id in message_ids.iter().flatten() {
             let place = session.inbox.iter().position(|own| own == message_id);
             let entry = session.unacked.take(*message_id);
@@ -158,6 +158,9 @@ impl Shard {
                 session.inbox.swap_remove(place);
             }
             if let Some(entry) = entry {
+                if let Some(place) = &entry.traits.place {
+                    note_furthest(&mut read, place);
+                }
                 entry.settle(TargetOutcome::Acked, session.session_id, &mut self.flow.news);
             }
         }
@@ -168,6 +171,9 @@ impl Shard {
         self.metrics.acks.unknown.increment(message_ids.len() as u64 - counted);
         if !stored.is_empty() {
             self.hub.acknowledged(key, stored);
+        }
+        for (room, position) in read {
+            self.hub.has_read(key, room, position);
         }
     }
 
@@ -268,5 +274,14 @@ fn rate_limited(config: &super::Config, wait: std::time::Duration) -> Fault {
             config.frames_per_second, config.frames_burst
         ),
         retry_after: Some(wait),
+    }
+}
+
+/// One place per room: of an epoch the furthest, else the one acknowledged last.
+fn note_furthest(read: &mut Vec<(RoomId, Position)>, (room, position): &(RoomId, Position)) {
+    match read.iter_mut().find(|(known, _)| known == room) {
+        Some((_, known)) if known.epoch == position.epoch && known.offset >= position.offset => {}
+        Some((_, known)) => *known = *position,
+        None => read.push((room.clone(), *position)),
     }
 }

@@ -160,6 +160,7 @@ mod tests {
             key: None,
             wants_ack: false,
             is_stored: false,
+            place: None,
             trace: None,
         };
         let users: HashSet<_> =

@@ -28,6 +28,7 @@ pub fn willing(change: &SessionChange) -> Option<ChangeResult> {
         Change::Join(join) => change_result::Result::Joined(Joined {
             card: Some(RoomCard { room_id: join.room_id.clone(), version: 1, ..RoomCard::default() }),
             members: join.room_id.len() as u64,
+            ..Joined::default()
         }),
         Change::Closed(_) | Change::Leave(_) => change_result::Result::Applied(Applied {}),
     };

@@ -51,12 +51,17 @@ pub fn welcome_frame(welcome: &Welcome<'_>) -> Bytes {
     with_recovered(with_position(frame, welcome.position), welcome.recovered).finish()
 }
 
-/// `joined`; a position only in rooms with a log, `recovered` only when the join named one.
+/// `joined`; a position only in rooms with a log, `recovered` only when the join named one, `read_offset` only in DURABLE
+/// rooms, for who has read something of this life of the log.
 pub fn joined_frame(id: Option<u64>, room: &RoomId, members: u64, standing: &Standing) -> Bytes {
     let frame = with_id(TextFrame::new("joined", 128 + room.as_str().len()), id)
         .text("room_id", room.as_str())
         .number("members", members);
-    with_recovered(with_position(frame, standing.position), standing.recovered).finish()
+    let frame = with_recovered(with_position(frame, standing.position), standing.recovered);
+    match standing.read_offset {
+        Some(offset) => frame.number("read_offset", offset).finish(),
+        None => frame.finish(),
+    }
 }
 
 /// `gap`: of a room, or of the user's own log.

@@ -123,7 +123,7 @@ fn welcome_names_the_session_and_the_limits() {
 #[test]
 fn answers_carry_the_id_only_when_there_was_one() {
     let room = RoomId::new("r").unwrap();
-    let standing = Standing { position: Some(position(41)), recovered: Some(false), missed: Vec::new() };
+    let standing = Standing { position: Some(position(41)), recovered: Some(false), ..Standing::default() };
     assert_eq!(
         read(&joined_frame(Some(1), &room, 3, &standing)),
         json!({"type": "joined", "id": 1, "room_id": "r", "members": 3, "epoch": "00000000000000ab", "offset": 41,

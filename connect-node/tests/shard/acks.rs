@@ -1,7 +1,7 @@
 //! Acknowledgements: counted once, from the session that got the message, and nothing else.
 
 use connect_node::tally::Counts;
-use roomcast_types::{Class, Incarnation, MessageId};
+use roomcast_types::{Class, Epoch, Incarnation, MessageId, Position, RoomId};
 use serde_json::json;
 
 use crate::{
@@ -88,4 +88,30 @@ async fn what_a_session_got_stays_written_when_it_ends_without_a_word() {
     node.hub.until_closed(key).await;
     let counts = push.settled().await;
     assert_eq!((counts.written, counts.acked, counts.targets()), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn the_hub_hears_how_far_a_room_was_read() {
+    let node = Node::with(|_| {}).await;
+    let mut member = node.member("user_id=a&room_id=r").await;
+    let epoch = Epoch::random();
+    let mut ids = Vec::new();
+    for offset in 1..=3 {
+        let place = Some(Position { epoch, offset });
+        let pushed = node.push_message(Message { place, ..confirmed("x") }).await;
+        ids.push(pushed.message_id.to_string());
+        member.pushed().await;
+    }
+    let unlogged = node.push_message(confirmed("x")).await.message_id.to_string();
+    member.pushed().await;
+    let told = async |count| {
+        let found =
+            node.hub.until("what was read", |told| (told.read.len() == count).then(|| told.read.clone()));
+        found.await.into_iter().map(|(_, room, position)| (room, position)).collect::<Vec<_>>()
+    };
+    let (room, at) = (RoomId::new("r").unwrap(), |offset| Position { epoch, offset });
+    ack(&mut member, &[&unlogged, &ids[1], &ids[0]]).await;
+    assert_eq!(told(1).await, [(room.clone(), at(2))], "the furthest of one frame");
+    ack(&mut member, &[&ids[2]]).await;
+    assert_eq!(told(2).await, [(room.clone(), at(2)), (room, at(3))]);
 }

@@ -204,6 +204,7 @@ pub fn ordered(message_id: MessageId) -> Traits {
         key: None,
         wants_ack: false,
         is_stored: false,
+        place: None,
         trace: None,
     }
 }

@@ -6,7 +6,7 @@ use connect_node::{
     log::returning::{Since, Standing},
     ports::{Arrival, Hub, LeftReason, OpenedSession, SessionKey, ToShard},
 };
-use roomcast_types::{Code, Fault, MessageId, RoomId};
+use roomcast_types::{Code, Fault, MessageId, Position, RoomId};
 use tokio::sync::{Notify, mpsc};
 
 use crate::fixture::within;
@@ -18,6 +18,7 @@ pub struct Told {
     pub closed: Vec<SessionKey>,
     pub arrivals: Vec<Arrival>,
     pub acknowledged: Vec<(SessionKey, MessageId)>,
+    pub read: Vec<(SessionKey, RoomId, Position)>,
     pub joins: Vec<(SessionKey, Option<u64>, RoomId)>,
     pub leaves: Vec<(SessionKey, Option<u64>, RoomId)>,
 }
@@ -123,6 +124,10 @@ impl Hub for FakeHub {
 
     fn received(&self, arrival: Arrival) {
         self.tell(|told| told.arrivals.push(arrival));
+    }
+
+    fn has_read(&self, session: SessionKey, room: RoomId, position: Position) {
+        self.tell(|told| told.read.push((session, room, position)));
     }
 
     fn acknowledged(&self, session: SessionKey, messages: Vec<MessageId>) {

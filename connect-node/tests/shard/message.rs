@@ -9,7 +9,7 @@ use connect_node::{
 };
 use futures_util::StreamExt;
 use roomcast_proto::pubsub::{Content, Deliver, deliver::Target};
-use roomcast_types::{Class, Incarnation, MessageId, RoomId};
+use roomcast_types::{Class, Incarnation, MessageId, Position, RoomId};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::{sync::watch, time::Instant};
@@ -26,11 +26,12 @@ pub struct Message<'a> {
     pub ttl: Option<Duration>,
     pub key: &'a str,
     pub ack: bool,
+    pub place: Option<Position>,
 }
 
 impl Message<'_> {
     pub fn new(class: Class, data: impl Into<String>) -> Self {
-        Self { room: "r", data: data.into(), class, ttl: None, key: "", ack: false }
+        Self { room: "r", data: data.into(), class, ttl: None, key: "", ack: false, place: None }
     }
 }
 
@@ -100,6 +101,7 @@ impl Node {
             key: (message.class == Class::Latest).then(|| Arc::from(key)),
             wants_ack: message.ack,
             is_stored: false,
+            place: message.place.map(|place| (room.clone(), place)),
             trace: None,
         };
         for shard in 0..shards {

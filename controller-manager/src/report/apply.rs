@@ -11,7 +11,7 @@ use roomcast_store::{
     Error as StoreError,
     presence::{Claim, Exit, IndexedSession, NodeRef},
 };
-use roomcast_types::{RoomId, SessionId, UserId};
+use roomcast_types::{Position, RoomId, SessionId, UserId};
 
 use super::{
     change::{Change, Place, What, error},
@@ -24,7 +24,7 @@ use crate::{
     controller::{Controller, unanswered},
     error::fault,
     kick::{self, Order},
-    seats,
+    reads, seats,
 };
 
 /// How long a change may take: its node gives up after as long. A change that is dropped half-way leaves its slice to
@@ -122,11 +122,14 @@ impl Applier {
 
     async fn join(&self, place: Place) -> (Answer, bool) {
         let Place { session, room, who } = place;
-        let mut budget = Budget::start();
+        let (mut budget, user) = (Budget::start(), who.user_id.clone());
         let noted = self.note_room(session, &room, &mut budget).await;
         match admission::join(&self.controller, &room, who, session, &mut budget).await {
             Ok(joined) => {
-                let answer = pubsub::Joined { card: Some((&joined.card).into()), members: joined.members };
+                let read = reads::position(&self.controller, &joined.card, &user).await;
+                let (read_epoch, read_offset) = Position::to_wire(read);
+                let (card, members) = (Some((&joined.card).into()), joined.members);
+                let answer = pubsub::Joined { card, members, read_epoch, read_offset };
                 (Answer::Joined(answer), joined.is_present && !matches!(noted, Ok(Noted::Unknown) | Err(_)))
             }
             Err(refused) => {

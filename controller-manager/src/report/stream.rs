@@ -47,6 +47,9 @@ const AT_ONCE: usize = 4_096;
 /// Results in one reply: well below a gRPC client's own limit on a message.
 const RESULTS_MAX: usize = 2_048;
 
+/// Marks of reading in one report.
+const READS_MAX: usize = 512;
+
 /// Why a stream is over.
 pub(super) enum End {
     /// A newer one came, or the controller stops.
@@ -194,6 +197,9 @@ impl Stream {
         self.sessions = load.map_or(self.sessions, |load| load.sessions);
         for change in report.changes {
             self.take_in_change(change);
+        }
+        for mark in report.reads.iter().take(READS_MAX) {
+            self.applier.controller.reads.report(mark);
         }
         for slice in report.slices {
             self.take_in_slice(slice);

@@ -141,6 +141,8 @@ pub(super) async fn info(
             online: sessions > 0,
             sessions,
             joined_at_ms: seat.joined_at.as_millis(),
+            read_epoch: seat.read.map(|read| read.epoch.to_string()).unwrap_or_default(),
+            read_offset: seat.read.map_or(0, |read| read.offset),
         }
     };
     Ok(RoomInfo {
@@ -171,6 +173,7 @@ fn seats_of(
         user_name: String::new(),
         joined_at: StoreTime::from_millis(0),
         version: 0,
+        read: None,
     };
     users.into_iter().map(seat).collect()
 }

@@ -7,6 +7,7 @@ mod loads;
 mod logs;
 mod node;
 mod outages;
+mod reads;
 mod repair;
 mod requests;
 mod rooms;

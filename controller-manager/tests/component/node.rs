@@ -141,6 +141,11 @@ impl FakeNode {
         }
     }
 
+    /// Tells how far members have read.
+    pub async fn read(&self, reads: Vec<pubsub::ReadMark>) {
+        self.reports.send(NodeReport { reads, ..Default::default() }).await.unwrap();
+    }
+
     /// A socket opens; its session and whether it holds the slot.
     pub async fn open(&self, user: &str, client: &str, stamp_ms: i64) -> (SessionId, bool) {
         let session = SessionId::random();

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use roomcast_store::{
     Counters, Presence, Result, Rooms,
     presence::{CardEntry, Claim, Exit, IndexedSession, Load, NodeRef, Occupancy, SLICES, SessionEntry},
-    rooms::{Admission, NewRoom, RoomChange, RoomRow, RoomTotals, SeatRequest, SeatRow},
+    rooms::{Admission, NewRoom, ReadMark, RoomChange, RoomRow, RoomTotals, SeatRequest, SeatRow},
 };
-use roomcast_types::{RoomCard, RoomId, SessionId, SessionPolicy, StoreTime, UserId};
+use roomcast_types::{Position, RoomCard, RoomId, SessionId, SessionPolicy, StoreTime, UserId};
 use tokio::sync::watch;
 
 /// A store, and whether it stands still.
@@ -85,6 +85,8 @@ pass_on! {
     seats(room: &RoomId, after: Option<&UserId>, limit: u32) -> Vec<SeatRow>;
     seat(room: &RoomId, user: &UserId) -> Option<SeatRow>;
     release(room: &RoomId, seats: &[(UserId, Option<u64>)], now: StoreTime) -> u64;
+    mark_read(marks: &[ReadMark]) -> ();
+    read_positions(room: &RoomId, users: &[UserId]) -> Vec<Option<Position>>;
     totals() -> RoomTotals;
     ping() -> ();
 }

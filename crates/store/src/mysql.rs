@@ -16,7 +16,7 @@ mod server;
 
 use async_trait::async_trait;
 use roomcast_runtime::config::{Database, MysqlTarget};
-use roomcast_types::{RoomId, StoreTime, UserId};
+use roomcast_types::{Position, RoomId, StoreTime, UserId};
 
 pub use self::messages::MysqlMessages;
 use self::server::{Server, read};
@@ -24,7 +24,7 @@ use crate::{
     counters::Counters,
     error::{Error, Result},
     open::Migrated,
-    rooms::{Admission, NewRoom, RoomChange, RoomRow, RoomTotals, Rooms, SeatRequest, SeatRow},
+    rooms::{Admission, NewRoom, ReadMark, RoomChange, RoomRow, RoomTotals, Rooms, SeatRequest, SeatRow},
 };
 
 /// The record in a database of a MySQL or MariaDB server. Any number of handles may share it.
@@ -101,6 +101,17 @@ impl Rooms for MysqlRooms {
 
     async fn release(&self, room: &RoomId, seats: &[(UserId, Option<u64>)], now: StoreTime) -> Result<u64> {
         self.server.call(|| seat::release(&self.server, room, seats, now)).await
+    }
+
+    async fn mark_read(&self, marks: &[ReadMark]) -> Result<()> {
+        for piece in seat::in_order(marks).chunks(seat::MARKS_PER_TRANSACTION) {
+            self.server.call(|| seat::mark_read(&self.server, piece)).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_positions(&self, room: &RoomId, users: &[UserId]) -> Result<Vec<Option<Position>>> {
+        read!(self, lease => seat::read_positions(lease, room, users)).await
     }
 
     async fn totals(&self) -> Result<RoomTotals> {

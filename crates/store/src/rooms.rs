@@ -1,7 +1,7 @@
 //! The record of rooms and seats, behind one trait: SQL.
 
 use async_trait::async_trait;
-use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomCard, RoomId, StoreTime, UserId};
+use roomcast_types::{LogPolicy, Membership, OnLogFailure, Position, RoomCard, RoomId, StoreTime, UserId};
 
 use crate::{counters::Counters, error::Result};
 
@@ -79,6 +79,19 @@ pub struct SeatRow {
     pub joined_at: StoreTime,
     /// Version of the row: the room's seat version when the seat was last admitted. A release names the one it read.
     pub version: u64,
+    /// How far the user has read the room's log, as far as anybody said.
+    pub read: Option<Position>,
+}
+
+/// How far a user has read a room's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadMark {
+    /// Whose log.
+    pub room: RoomId,
+    /// Who read it.
+    pub user: UserId,
+    /// Up to here.
+    pub position: Position,
 }
 
 /// Sums over all rooms.
@@ -141,6 +154,13 @@ pub trait Rooms: Send + Sync + 'static {
     /// Takes seats away and returns how many of them were there. A seat whose version is not the one given was
     /// admitted again meanwhile and stays; `None` takes it whatever its version.
     async fn release(&self, room: &RoomId, seats: &[(UserId, Option<u64>)], now: StoreTime) -> Result<u64>;
+
+    /// Notes how far holders of seats have read: up, or into another epoch, never down. A mark of who holds no seat is
+    /// dropped.
+    async fn mark_read(&self, marks: &[ReadMark]) -> Result<()>;
+
+    /// How far these users have read, in their order; `None` for who holds no seat or never said.
+    async fn read_positions(&self, room: &RoomId, users: &[UserId]) -> Result<Vec<Option<Position>>>;
 
     /// Sums over all rooms.
     async fn totals(&self) -> Result<RoomTotals>;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use roomcast_types::{RoomId, StoreTime, UserId};
+use roomcast_types::{Position, RoomId, StoreTime, UserId};
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction, sqlite::SqliteSynchronous};
 use tokio::sync::MutexGuard;
 
@@ -26,7 +26,7 @@ use crate::{
     counters::Counters,
     error::{Error, Result},
     open::Migrated,
-    rooms::{Admission, NewRoom, RoomChange, RoomRow, RoomTotals, Rooms, SeatRequest, SeatRow},
+    rooms::{Admission, NewRoom, ReadMark, RoomChange, RoomRow, RoomTotals, Rooms, SeatRequest, SeatRow},
     sql::SCHEMA_VERSION,
 };
 
@@ -160,6 +160,15 @@ impl Rooms for SqliteRooms {
     async fn release(&self, room: &RoomId, seats: &[(UserId, Option<u64>)], now: StoreTime) -> Result<u64> {
         let mut writer = self.writer().await?;
         seat::release(&mut writer, room, seats, now).await
+    }
+
+    async fn mark_read(&self, marks: &[ReadMark]) -> Result<()> {
+        let mut writer = self.writer().await?;
+        seat::mark_read(&mut writer, marks).await
+    }
+
+    async fn read_positions(&self, room: &RoomId, users: &[UserId]) -> Result<Vec<Option<Position>>> {
+        seat::read_positions(&mut *self.reader().await?, room, users).await
     }
 
     async fn totals(&self) -> Result<RoomTotals> {

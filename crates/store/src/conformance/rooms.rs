@@ -83,6 +83,8 @@ suite! {
         a_release_of_many_takes_each_once
         a_seat_taken_anew_is_a_new_seat
         racing_releases_and_joins_keep_the_count
+        what_was_read_moves_up_or_into_another_epoch
+        only_holders_of_seats_have_read
     }
 }
 

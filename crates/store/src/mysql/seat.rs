@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use roomcast_types::{RoomId, StoreTime, UserId};
+use roomcast_types::{Position, RoomId, StoreTime, UserId};
 use sqlx::AssertSqlSafe;
 
 use super::{
@@ -12,7 +12,10 @@ use super::{
     row::{self, unsigned},
     server::Server,
 };
-use crate::rooms::SeatRow;
+use crate::{
+    rooms::{ReadMark, SeatRow},
+    sql::log::{bits, offset_bound},
+};
 
 pub(super) async fn list(
     lease: &mut Lease<'_>,
@@ -23,7 +26,7 @@ pub(super) async fn list(
     // No id is empty, so the empty one stands before the first.
     let after = after.map_or("", UserId::as_str);
     let query = sqlx::query(
-        "SELECT user_id, user_name, seat_version, joined_at FROM room_users \
+        "SELECT user_id, user_name, seat_version, joined_at, read_epoch, read_offset FROM room_users \
          WHERE room_id = ? AND left_at IS NULL AND user_id > ? ORDER BY user_id LIMIT ?",
     );
     let query = query.bind(room.as_str().as_bytes()).bind(after.as_bytes()).bind(limit);
@@ -33,7 +36,7 @@ pub(super) async fn list(
 
 pub(super) async fn read(lease: &mut Lease<'_>, room: &RoomId, user: &UserId) -> Result<Option<SeatRow>> {
     let query = sqlx::query(
-        "SELECT user_id, user_name, seat_version, joined_at FROM room_users \
+        "SELECT user_id, user_name, seat_version, joined_at, read_epoch, read_offset FROM room_users \
          WHERE room_id = ? AND user_id = ? AND left_at IS NULL",
     );
     let query = query.bind(room.as_str().as_bytes()).bind(user.as_str().as_bytes());
@@ -131,4 +134,60 @@ async fn write_left(
     let count = count.bind(gone).bind(now.as_millis()).bind(gone).bind(room.as_str().as_bytes());
     transaction.execute("count released seats", count).await?;
     Ok(())
+}
+
+/// Marks of one transaction: each is a statement, and its row is locked until the end.
+pub(super) const MARKS_PER_TRANSACTION: usize = 64;
+
+/// By room and user, so that transactions lock in one order.
+pub(super) fn in_order(marks: &[ReadMark]) -> Vec<&ReadMark> {
+    let mut marks: Vec<&ReadMark> = marks.iter().collect();
+    marks.sort_by(|a, b| (&a.room, &a.user).cmp(&(&b.room, &b.user)));
+    marks
+}
+
+pub(super) async fn mark_read(server: &Server, marks: &[&ReadMark]) -> Result<()> {
+    let mut transaction = server.begin().await?;
+    for ReadMark { room, user, position } in marks {
+        let (epoch, offset) = (bits(position.epoch.as_u64()), offset_bound(position.offset));
+        let update = sqlx::query(
+            "UPDATE room_users SET read_epoch = ?, read_offset = ? \
+             WHERE room_id = ? AND user_id = ? AND left_at IS NULL \
+             AND (read_epoch IS NULL OR read_epoch <> ? OR read_offset < ?)",
+        );
+        let update = update
+            .bind(epoch)
+            .bind(offset)
+            .bind(room.as_str().as_bytes())
+            .bind(user.as_str().as_bytes())
+            .bind(epoch)
+            .bind(offset);
+        transaction.execute("note how far a user has read", update).await?;
+    }
+    transaction.commit().await
+}
+
+pub(super) async fn read_positions(
+    lease: &mut Lease<'_>,
+    room: &RoomId,
+    users: &[UserId],
+) -> Result<Vec<Option<Position>>> {
+    let mut known = HashMap::with_capacity(users.len());
+    for piece in batch::pieces(users) {
+        let text = batch::statement(
+            "SELECT user_id, read_epoch, read_offset FROM room_users \
+             WHERE room_id = ? AND left_at IS NULL AND user_id IN (",
+            "?",
+            piece.len(),
+            ")",
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(room.as_str().as_bytes());
+        for user in piece {
+            query = query.bind(user.as_str().as_bytes());
+        }
+        for found in lease.all("read how far users have read", query).await? {
+            known.insert(row::user_id(&found)?, row::read_position(&found)?);
+        }
+    }
+    Ok(users.iter().map(|user| known.get(user).copied().flatten()).collect())
 }

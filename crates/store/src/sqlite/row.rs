@@ -43,7 +43,16 @@ pub(super) fn seat(row: &SqliteRow) -> Result<SeatRow> {
         user_name: column(row, "user_name")?,
         joined_at: StoreTime::from_millis(column(row, "joined_at")?),
         version: unsigned(row, "seat_version")?,
+        read: read_position(row)?,
     })
+}
+
+/// How far the holder of a seat has read.
+pub(super) fn read_position(row: &SqliteRow) -> Result<Option<Position>> {
+    let (epoch, offset): (Option<i64>, Option<i64>) =
+        (column(row, "read_epoch")?, column(row, "read_offset")?);
+    let position = epoch.and_then(sql::log::epoch).zip(offset);
+    Ok(position.map(|(epoch, offset)| Position { epoch, offset: offset as u64 }))
 }
 
 pub(super) fn room_id(row: &SqliteRow) -> Result<RoomId> {

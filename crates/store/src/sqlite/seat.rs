@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use roomcast_types::{RoomId, StoreTime, UserId};
+use roomcast_types::{Position, RoomId, StoreTime, UserId};
 use sqlx::SqliteConnection;
 
 use super::{
     fault::failed,
     row::{self, json, unsigned},
 };
-use crate::{error::Result, rooms::SeatRow};
+use crate::{
+    error::Result,
+    rooms::{ReadMark, SeatRow},
+    sql::log::{bits, offset_bound},
+};
 
 pub(super) async fn list(
     connection: &mut SqliteConnection,
@@ -19,7 +23,7 @@ pub(super) async fn list(
 ) -> Result<Vec<SeatRow>> {
     let after = after.map_or("", UserId::as_str);
     let found = sqlx::query(
-        "SELECT user_id, user_name, seat_version, joined_at FROM room_users \
+        "SELECT user_id, user_name, seat_version, joined_at, read_epoch, read_offset FROM room_users \
          WHERE room_id = ?1 AND left_at IS NULL AND user_id > ?2 ORDER BY user_id LIMIT ?3",
     )
     .bind(room.as_str().as_bytes())
@@ -37,7 +41,7 @@ pub(super) async fn read(
     user: &UserId,
 ) -> Result<Option<SeatRow>> {
     let found = sqlx::query(
-        "SELECT user_id, user_name, seat_version, joined_at FROM room_users \
+        "SELECT user_id, user_name, seat_version, joined_at, read_epoch, read_offset FROM room_users \
          WHERE room_id = ?1 AND user_id = ?2 AND left_at IS NULL",
     )
     .bind(room.as_str().as_bytes())
@@ -118,4 +122,45 @@ async fn write_left(
     .await
     .map_err(failed("count released seats"))?;
     Ok(())
+}
+
+pub(super) async fn mark_read(connection: &mut SqliteConnection, marks: &[ReadMark]) -> Result<()> {
+    let mut transaction = super::begin(connection).await?;
+    for ReadMark { room, user, position } in marks {
+        sqlx::query(
+            "UPDATE room_users SET read_epoch = ?3, read_offset = ?4 \
+             WHERE room_id = ?1 AND user_id = ?2 AND left_at IS NULL \
+             AND (read_epoch IS NULL OR read_epoch <> ?3 OR read_offset < ?4)",
+        )
+        .bind(room.as_str().as_bytes())
+        .bind(user.as_str().as_bytes())
+        .bind(bits(position.epoch.as_u64()))
+        .bind(offset_bound(position.offset))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("note how far a user has read"))?;
+    }
+    super::commit(transaction).await
+}
+
+pub(super) async fn read_positions(
+    connection: &mut SqliteConnection,
+    room: &RoomId,
+    users: &[UserId],
+) -> Result<Vec<Option<Position>>> {
+    let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
+    let found = sqlx::query(
+        "SELECT user_id, read_epoch, read_offset FROM room_users WHERE room_id = ?1 AND left_at IS NULL \
+         AND user_id IN (SELECT CAST(value AS BLOB) FROM json_each(?2))",
+    )
+    .bind(room.as_str().as_bytes())
+    .bind(json(&ids)?)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("read how far users have read"))?;
+    let mut known = HashMap::with_capacity(found.len());
+    for row in &found {
+        known.insert(row::user_id(row)?, row::read_position(row)?);
+    }
+    Ok(users.iter().map(|user| known.get(user).copied().flatten()).collect())
 }

@@ -2,7 +2,9 @@
 
 use roomcast_proto::pubsub::{
     CreateRoomRequest, DeleteRoomRequest, GetRoomInfoRequest, GetUserNodeRequest, KickUserRequest,
-    LeaveRoomRequest, controller_service_client::ControllerServiceClient, room_card::Membership,
+    LeaveRoomRequest,
+    controller_service_client::ControllerServiceClient,
+    room_card::{Log, Membership},
 };
 use roomcast_testkit::{Client, Cluster, eventually, outcome, ws::Incoming};
 use serde_json::json;
@@ -185,5 +187,54 @@ async fn a_session_may_not_publish_and_its_bad_frames_are_named() {
             Incoming::Closed(code) => break assert_eq!(code, Some(1008)),
         }
     }
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_durable_room_remembers_how_far_each_member_has_read() {
+    let cluster = Cluster::builder().nodes(2).start().await;
+    let mut rooms = controller(&cluster).await;
+    let request = CreateRoomRequest {
+        room_id: "room".into(),
+        membership: Membership::Durable.into(),
+        log: Some(Log::DurableLog.into()),
+        ..Default::default()
+    };
+    rooms.create_room(request).await.unwrap();
+    let mut alice = Client::connect(&cluster.ws(0), "alice", &["room"]).await;
+    alice.frame("welcome").await;
+    let joined = alice.frame("joined").await;
+    assert!(joined.get("read_offset").is_none(), "{joined}");
+    let mut ids = Vec::new();
+    for data in ["one", "two", "three"] {
+        let body = json!({"content": {"data": data}, "options": {"ack": true}});
+        let (status, reply) = cluster.api(0).post("/v1/push/room/room", body).await;
+        assert_eq!((status, &reply["logged"]), (200, &json!(true)), "{reply}");
+        ids.push(alice.frame("push").await["message_id"].clone());
+    }
+    alice.send(json!({"type": "ack", "message_ids": ids[..2]})).await;
+    let read = async || {
+        let found = rooms.clone().get_room_info(info("room")).await.unwrap().into_inner();
+        found.members.into_iter().map(|member| (member.read_epoch, member.read_offset)).next()
+    };
+    let epoch = joined["epoch"].as_str().unwrap().to_owned();
+    eventually("the controller was told", || async {
+        (read().await == Some((epoch.clone(), 2))).then_some(())
+    })
+    .await;
+    drop(alice);
+    let mut again = Client::connect(&cluster.ws(1), "alice", &["room"]).await;
+    again.frame("welcome").await;
+    let joined = again.frame("joined").await;
+    assert_eq!((&joined["read_offset"], &joined["offset"]), (&json!(2), &json!(3)), "{joined}");
+    // Another life of the log: what was read of the former one says nothing.
+    cluster.durable_log.flush();
+    drop(again);
+    let (status, _) = cluster.api(0).post("/v1/push/room/room", json!({"content": {"data": "anew"}})).await;
+    assert_eq!(status, 200);
+    let mut bob = Client::connect(&cluster.ws(0), "alice", &["room"]).await;
+    bob.frame("welcome").await;
+    let joined = bob.frame("joined").await;
+    assert!(joined.get("read_offset").is_none() && joined["epoch"] != json!(epoch), "{joined}");
     cluster.finish().await;
 }

@@ -2,9 +2,11 @@
 
 #![allow(missing_docs, reason = "a rule's name is its contract")]
 
+use roomcast_types::{Epoch, Position, RoomId};
 use tokio::task::JoinSet;
 
 use super::{Record, at, holders, join, members, new_room, room, seat, seat_version, seats, user};
+use crate::rooms::ReadMark;
 
 pub async fn a_released_seat_gives_its_place_back(record: &Record) {
     let (rooms, id) = (record.rooms(), room("r"));
@@ -96,4 +98,42 @@ pub async fn racing_releases_and_joins_keep_the_count(record: &Record) {
     }
     tasks.join_all().await;
     assert_eq!(members(record.rooms(), &id).await, holders(record.rooms(), &id).await.len() as u64);
+}
+
+fn mark(id: &RoomId, who: &str, position: Position) -> ReadMark {
+    ReadMark { room: id.clone(), user: user(who), position }
+}
+
+pub async fn what_was_read_moves_up_or_into_another_epoch(record: &Record) {
+    let (rooms, id) = (record.rooms(), room("r"));
+    join(rooms, &id, &["ann", "bob"]).await;
+    let ann = async || rooms.seat(&id, &user("ann")).await.unwrap().unwrap().read;
+    assert_eq!(ann().await, None);
+    let (epoch, other) = (Epoch::random(), Epoch::random());
+    for (epoch, offset, wanted) in [(epoch, 7, 7), (epoch, 5, 7), (epoch, 9, 9), (other, 2, 2), (other, 1, 2)]
+    {
+        rooms.mark_read(&[mark(&id, "ann", Position { epoch, offset })]).await.unwrap();
+        assert_eq!(ann().await, Some(Position { epoch, offset: wanted }));
+    }
+    let (low, high) = (Position { epoch, offset: 3 }, Position { epoch, offset: 4 });
+    rooms.mark_read(&[mark(&id, "bob", low), mark(&id, "bob", high)]).await.unwrap();
+    let users = ["bob", "cid", "ann", "bob"].map(user);
+    let wanted = [Some(high), None, ann().await, Some(high)];
+    assert_eq!(rooms.read_positions(&id, &users).await.unwrap(), wanted);
+    assert_eq!(rooms.seats(&id, None, 9).await.unwrap()[1].read, Some(high));
+}
+
+pub async fn only_holders_of_seats_have_read(record: &Record) {
+    let (rooms, id) = (record.rooms(), room("r"));
+    let position = Position { epoch: Epoch::random(), offset: 7 };
+    join(rooms, &id, &["ann"]).await;
+    let marks: Vec<ReadMark> = (0..200).map(|number| mark(&id, &format!("u{number}"), position)).collect();
+    rooms.mark_read(&marks).await.unwrap();
+    rooms.mark_read(&[mark(&room("elsewhere"), "ann", position)]).await.unwrap();
+    rooms.mark_read(&[]).await.unwrap();
+    assert_eq!(holders(rooms, &id).await, ["ann"]);
+    assert_eq!(rooms.read_positions(&id, &["u7", "ann"].map(user)).await.unwrap(), [None, None]);
+    rooms.mark_read(&[mark(&id, "ann", position)]).await.unwrap();
+    rooms.release(&id, &[(user("ann"), None)], at(2)).await.unwrap();
+    assert_eq!(rooms.read_positions(&id, &[user("ann")]).await.unwrap(), [None]);
 }
