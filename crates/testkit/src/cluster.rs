@@ -300,6 +300,11 @@ impl Cluster {
         hosted.stop(push_manager::Running::stop).await;
     }
 
+    /// Ends a push-manager as `kill -9` does.
+    pub fn kill_push_manager(&mut self, index: usize) {
+        self.push_managers[index].take().expect("was not ended").kill();
+    }
+
     /// Ends a controller as `kill -9` does.
     pub fn kill_controller(&mut self, index: usize) {
         self.controllers[index].take().expect("was not ended").kill();

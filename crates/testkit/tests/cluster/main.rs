@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests: their panics are verdicts")]
 
+mod crash;
 mod drain;
 mod exact;
 mod explain;
