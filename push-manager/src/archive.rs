@@ -35,6 +35,8 @@ const GATE: GateSettings = GateSettings {
 };
 /// SQL takes its time when many rooms are written at once, and what it does not answer is refused.
 const RECORD_DEADLINE: Duration = Duration::from_secs(1);
+/// One append that lost its race for a busy room must not refuse the pushes to all others.
+const RECORD_FAILURES: u32 = 3;
 /// Bytes of one durable log: its bounds are count and age.
 const DURABLE_BYTES_MAX: u64 = 1 << 40;
 /// Calls of nodes that read at once; each may hold some 50 MiB.
@@ -69,7 +71,9 @@ impl Archive {
     /// Over these stores, as configured.
     pub fn new(logs: Logs, config: &Config, metrics: ArchiveMetrics) -> Self {
         let log = &config.log;
-        let record = |name| Gate::new(GateSettings { name, deadline: RECORD_DEADLINE, ..GATE });
+        let record = |name| {
+            Gate::new(GateSettings { name, deadline: RECORD_DEADLINE, failures: RECORD_FAILURES, ..GATE })
+        };
         Self {
             logs,
             recent: Retention {
