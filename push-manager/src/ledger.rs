@@ -303,6 +303,29 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_that_another_brought_is_not_ours_and_one_that_follows_it_is() {
+        let book = book();
+        let (mut repeat, mut first) = (book.open(message(), 0), book.open(message(), 3));
+        for account in [&mut repeat, &mut first] {
+            book.repeated(account);
+            book.overdue(account);
+        }
+        assert_eq!(
+            shares(&book),
+            (Share::default(), Share::default()),
+            "nothing is counted, and nothing missed"
+        );
+        book.lost(&mut repeat);
+        assert_eq!(shares(&book).1.lost, 0);
+        // The answer to a repeat may overtake the word about the walk.
+        book.told(&mut first, &outcome(3, 0, 3));
+        book.repeated(&mut first);
+        let (told, untold) = shares(&book);
+        assert_eq!((told.told.messages, told.told.written, told.told.unaccounted), (1, 3, 0));
+        assert_eq!(untold, Share::default());
+    }
+
+    #[test]
     fn a_dead_node_owes_nothing() {
         let book = book();
         let (mut told, mut untold) = (book.open(message(), 3), book.open(message(), 4));
