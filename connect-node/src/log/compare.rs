@@ -97,9 +97,10 @@ fn part_of(sequence: &Sequence) -> u64 {
 
 async fn compare(hub: &Arc<Core>, sequences: Vec<Arc<Sequence>>) {
     let one = |sequence: Arc<Sequence>| async move {
+        let asked = sequence.position().await;
         let answer = hub.reader.ask(sequence.query()).await;
         if let Some(log) = answer.and_then(|answer| Position::from_wire(answer.epoch, answer.offset)) {
-            sequence.compare(hub, log).await;
+            sequence.compare(hub, asked, log).await;
         }
     };
     stream::iter(sequences).for_each_concurrent(TOGETHER, one).await;

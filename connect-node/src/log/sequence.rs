@@ -119,11 +119,16 @@ impl Sequence {
         self.carry_out(hub, &mut inner, steps).await;
     }
 
-    /// The store says that the log stands here.
-    pub async fn compare(self: &Arc<Self>, hub: &Arc<Core>, log: Position) {
+    /// Everything up to here was passed on.
+    pub async fn position(&self) -> Option<Position> {
+        self.lock().await.position()
+    }
+
+    /// The store says that the log stands here; when it was asked, we stood there.
+    pub async fn compare(self: &Arc<Self>, hub: &Arc<Core>, asked: Option<Position>, log: Position) {
         let mut inner = self.lock().await;
         let mut steps = Vec::new();
-        inner.sequencer.compare(log, &mut steps);
+        inner.sequencer.compare(asked, log, &mut steps);
         self.carry_out(hub, &mut inner, steps).await;
     }
 
@@ -208,7 +213,7 @@ impl Sequence {
             }
             _ => {
                 if let Some(log) = log.filter(|log| log.epoch != after.epoch) {
-                    inner.sequencer.compare(log, steps);
+                    inner.sequencer.compare(Some(after), log, steps);
                 }
                 // No other epoch, or one that is over: what is missing stays so.
                 if inner.sequencer.missing() == Some((after, up_to)) {

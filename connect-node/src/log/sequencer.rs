@@ -163,11 +163,12 @@ impl<T> Sequencer<T> {
         }
     }
 
-    /// The log's position as its store says. Behind what was passed on: a conflict.
-    pub fn compare(&mut self, log: Position, out: &mut Vec<Step<T>>) {
+    /// The log's position as its store says, and ours when it was asked. Behind that: a conflict. What was passed on since
+    /// then the answer need not know.
+    pub fn compare(&mut self, asked: Option<Position>, log: Position, out: &mut Vec<Step<T>>) {
         match self.position {
             Some(position) if position.epoch == log.epoch => {
-                if log.offset < position.offset {
+                if asked.is_some_and(|asked| asked.epoch == log.epoch && log.offset < asked.offset) {
                     out.push(Step::Conflict(log.epoch));
                 }
                 self.reaches = self.reaches.max(log.offset);

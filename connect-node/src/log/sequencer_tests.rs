@@ -83,12 +83,22 @@ fn a_store_that_went_back_is_told_and_its_message_passes_without_a_place() {
 fn a_log_that_is_shorter_than_what_was_passed_on_went_back() {
     let mut sequencer = begun(9);
     let mut out = Vec::new();
-    sequencer.compare(at(9), &mut out);
+    sequencer.compare(Some(at(9)), at(9), &mut out);
     assert_eq!(out, []);
-    sequencer.compare(at(8), &mut out);
+    sequencer.compare(Some(at(9)), at(8), &mut out);
     assert_eq!(out, [Step::Conflict(epoch(1))]);
-    sequencer.compare(at(11), &mut out);
+    sequencer.compare(Some(at(9)), at(11), &mut out);
     assert_eq!(sequencer.missing(), Some((at(9), 11)));
+}
+
+#[test]
+fn a_log_that_was_asked_before_a_message_was_passed_on_need_not_know_it() {
+    let mut sequencer = begun(9);
+    let asked = sequencer.position();
+    assert_eq!(arrive(&mut sequencer, at(10), 10), [Step::Pass(Some(at(10)), 10)]);
+    let mut out = Vec::new();
+    sequencer.compare(asked, at(9), &mut out);
+    assert_eq!((out, sequencer.missing()), (vec![], None));
 }
 
 #[test]
@@ -128,7 +138,7 @@ proptest! {
                     sequencer.fill(after, up_to, read, &mut out);
                 }
                 (1, Some(_)) => sequencer.give_up(&mut out),
-                (2, _) => sequencer.compare(at(40), &mut out),
+                (2, _) => sequencer.compare(sequencer.position(), at(40), &mut out),
                 _ => {}
             }
         }
