@@ -1,7 +1,10 @@
 //! A controller that answers reports as the test says, over gRPC; and answers for the one without a wire.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,6 +61,8 @@ pub struct Script {
     pub store_time_ms: i64,
     /// True: as if the process were stopped, it takes nothing and says nothing.
     pub is_frozen: watch::Sender<bool>,
+    /// It ends, and sends the node to another one.
+    pub is_draining: AtomicBool,
 }
 
 /// A running controller; dropping it closes its port and its streams.
@@ -85,6 +90,7 @@ impl FakeController {
             largest_message: Mutex::default(),
             store_time_ms: 1_000_000_000,
             is_frozen: watch::Sender::new(false),
+            is_draining: AtomicBool::new(false),
         });
         let bound = roomcast_runtime::bind([127, 0, 0, 1].into(), 0, "test", "test").await.unwrap();
         let address = bound.address.to_string();
@@ -98,6 +104,7 @@ impl FakeController {
 impl Script {
     fn take(&self, report: NodeReport) -> ControllerReply {
         let mut reply = ControllerReply { store_time_ms: self.store_time_ms, ..ControllerReply::default() };
+        reply.draining = self.is_draining.load(Ordering::Relaxed);
         if let Some(hello) = &report.hello {
             self.hellos.lock().unwrap().push(hello.incarnation);
             reply.hello = Some(ControllerHello { controller_id: "controller-1".into() });

@@ -1,6 +1,9 @@
 //! The report stream over gRPC: claims, leaves that outlive a controller, slices.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use roomcast_proto::pubsub::session_change::Change;
 use roomcast_registry::{Member, MemoryRegistry, Registration, Registry, Role, Roster, State};
@@ -244,4 +247,21 @@ async fn a_slot_lost_after_the_welcome_closes_the_session() {
     lost.result = Some(roomcast_proto::pubsub::change_result::Result::SlotHeld(false));
     let consequence = bench.hub.state().outbox.answered(lost);
     assert_eq!(consequence, crate::report::outbox::Consequence::SlotLost(key));
+}
+
+#[tokio::test]
+async fn a_controller_that_ends_is_left_for_another_while_its_stream_stands() {
+    let mut bench = Bench::new(1);
+    let (first, second) = (FakeController::start(willing).await, FakeController::start(willing).await);
+    report_to(&mut bench, &[&first, &second]);
+    linked(&bench).await;
+    let is_first = !first.script.hellos.lock().unwrap().is_empty();
+    let (ending, next) = if is_first { (first, second) } else { (second, first) };
+    ending.script.is_draining.store(true, Ordering::Relaxed);
+    until("a hello to the other one", || !next.script.hellos.lock().unwrap().is_empty()).await;
+    linked(&bench).await;
+    let (session, _) = bench.welcomed(0, "ann").await;
+    bench.joined(session, &room("lobby")).await;
+    assert_eq!(next.script.count(|change| matches!(change, Change::Join(_))), 1);
+    drop(ending);
 }

@@ -5,6 +5,7 @@
 mod absent;
 mod boot;
 mod controller;
+mod drain;
 mod history;
 mod inboxes;
 mod json;

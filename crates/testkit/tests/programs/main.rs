@@ -5,6 +5,7 @@
 mod binaries;
 mod config;
 mod degraded;
+mod drain;
 mod ends;
 mod place;
 mod process;
