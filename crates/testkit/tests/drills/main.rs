@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests: their panics are verdicts")]
 
+mod clients;
 mod etcd;
+mod network;
 mod processes;
 mod redis;
 mod rig;
