@@ -9,8 +9,8 @@ use std::{
 
 use prost::Message;
 use roomcast_proto::pubsub::{
-    AckInboxRequest, InboxAck, LogAnswer, LogQuery, ReadLogRequest, log_answer,
-    push_manager_service_client::PushManagerServiceClient,
+    AckInboxRequest, InboxAck, LogAnswer, LogQuery, ReadLogRequest, log_answer, log_query,
+    push_manager_service_client::PushManagerServiceClient, room_card,
 };
 use tokio::{
     sync::{Notify, Semaphore, oneshot},
@@ -42,10 +42,18 @@ type Client = PushManagerServiceClient<Channel>;
 /// See the module.
 #[derive(Default)]
 pub struct Reader {
+    /// For the shared memory, and for the record: one that hangs must not keep answers of the other away.
+    recent: Queue,
+    record: Queue,
+    links: Mutex<Links>,
+}
+
+/// What waits for one kind of store.
+#[derive(Default)]
+struct Queue {
     waiting: Mutex<Vec<Ask>>,
     acks: Mutex<Vec<InboxAck>>,
     wake: Notify,
-    links: Mutex<Links>,
 }
 
 struct Ask {
@@ -65,19 +73,16 @@ impl Reader {
     /// Asks; `None` when no push-manager answers, or the store behind it does not. Takes a second at most.
     pub async fn ask(&self, query: LogQuery) -> Option<LogAnswer> {
         let (answer, answered) = oneshot::channel();
+        let queue = if is_of_record(&query) { &self.record } else { &self.recent };
         {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = lock(&queue.waiting);
             if waiting.len() >= WAITING_MAX {
                 return None;
             }
             waiting.push(Ask { query, answer });
         }
-        self.wake.notify_one();
+        queue.wake.notify_one();
         answered.await.ok().filter(|answer| answer.state() != log_answer::State::Unavailable)
-    }
-
-    fn take(&self) -> (Vec<Ask>, Vec<InboxAck>) {
-        (take(&mut lock(&self.waiting)), take(&mut lock(&self.acks)))
     }
 
     fn clients(&self, addresses: &[String]) -> Vec<(String, Client)> {
@@ -155,10 +160,10 @@ impl Reader {
 
     /// A user's session acknowledged messages of the inbox. What nobody takes comes again with the next connection.
     pub fn acknowledge(&self, ack: InboxAck) {
-        let mut acks = lock(&self.acks);
+        let mut acks = lock(&self.record.acks);
         if acks.len() < WAITING_MAX {
             acks.push(ack);
-            self.wake.notify_one();
+            self.record.wake.notify_one();
         }
     }
 
@@ -176,15 +181,30 @@ impl Reader {
     }
 }
 
+impl Queue {
+    fn take(&self) -> (Vec<Ask>, Vec<InboxAck>) {
+        (take(&mut lock(&self.waiting)), take(&mut lock(&self.acks)))
+    }
+}
+
+/// Whether SQL answers it.
+fn is_of_record(query: &LogQuery) -> bool {
+    matches!(query.log, Some(log_query::Log::InboxUserId(_))) || query.policy() == room_card::Log::DurableLog
+}
+
 /// Carries the questions; runs until it is dropped.
 pub async fn run(hub: Arc<Core>) {
+    tokio::join!(carry(&hub, |reader| &reader.recent), carry(&hub, |reader| &reader.record));
+}
+
+async fn carry(hub: &Arc<Core>, queue: impl Fn(&Reader) -> &Queue) {
     let places = Arc::new(Semaphore::new(CALLS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (asks, acks) = hub.reader.take();
+        let (asks, acks) = queue(&hub.reader).take();
         if asks.is_empty() && acks.is_empty() {
             drop(place);
-            hub.reader.wake.notified().await;
+            queue(&hub.reader).wake.notified().await;
             continue;
         }
         let caller = hub.clone();

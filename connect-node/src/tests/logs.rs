@@ -29,6 +29,8 @@ const EPOCH: u64 = 0xe1;
 #[derive(Default)]
 struct Kept {
     is_away: bool,
+    /// Inboxes are never answered.
+    inbox_hangs: bool,
     /// Messages of the room `lobby`; offsets count from 1.
     room: Vec<Deliver>,
     inbox: Vec<Deliver>,
@@ -41,6 +43,11 @@ struct FakeLogs(Arc<Mutex<Kept>>);
 #[async_trait]
 impl PushManagerService for FakeLogs {
     async fn read_log(&self, request: Request<ReadLogRequest>) -> Result<Response<ReadLogReply>, Status> {
+        let is_of_inbox = |query: &LogQuery| matches!(query.log, Some(Log::InboxUserId(_)));
+        let hangs = self.0.lock().unwrap().inbox_hangs && request.get_ref().queries.iter().any(is_of_inbox);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let kept = self.0.lock().unwrap();
         if kept.is_away {
             return Err(Status::unavailable("as the test says"));
@@ -266,5 +273,23 @@ async fn an_inbox_comes_after_the_welcome_page_by_page_and_goes_when_acknowledge
     let acknowledged = || logs.0.lock().unwrap().acks.iter().map(|ack| ack.message_ids.len()).sum::<usize>();
     until("all to be acknowledged", || acknowledged() == 70).await;
     assert!(logs.0.lock().unwrap().acks.iter().all(|ack| ack.user_id == "ann"));
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inboxes_that_hang_keep_nobody_from_catching_up() {
+    let (logs, address, _serving) = FakeLogs::start().await;
+    logs.0.lock().unwrap().inbox_hangs = true;
+    logs.append("one");
+    let world = world_with(&address).await;
+    // Many at once, so that questions wait for each other.
+    for user in 0..20 {
+        let mut client = client(&world.node, &format!("user_id=u{user}")).await;
+        assert_eq!(frame(&mut client).await["type"], "welcome");
+        let since = json!({"epoch": "00000000000000e1", "offset": 0});
+        send(&mut client, json!({"type": "join", "id": 1, "room_id": "lobby", "since": since})).await;
+        assert_eq!(frame(&mut client).await["recovered"], json!(true));
+        assert_eq!(said(&mut client).await.0, "one");
+    }
     world.node.stop().await;
 }
