@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use prost::Message;
 use roomcast_proto::pubsub::{
     AckInboxRequest, InboxAck, LogAnswer, LogQuery, ReadLogRequest, log_answer, log_query,
@@ -14,7 +15,7 @@ use roomcast_proto::pubsub::{
 };
 use tokio::{
     sync::{Notify, Semaphore, oneshot},
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 use tonic::{
     Response, Status,
@@ -29,9 +30,9 @@ const BATCH: usize = 256;
 const CALLS_MAX: usize = 8;
 /// Questions that may wait; a further one is unanswered.
 const WAITING_MAX: usize = 65_536;
-/// How long one push-manager may take, and all of them together.
-const ONE: Duration = Duration::from_millis(400);
-const ALL: Duration = Duration::from_millis(900);
+/// When the next push-manager is asked as well, and how long all of them together may take.
+const NEXT: Duration = Duration::from_millis(250);
+const ALL: Duration = Duration::from_millis(2_500);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_millis(250);
 /// Answers hold parts of logs.
@@ -70,7 +71,7 @@ struct Links {
 }
 
 impl Reader {
-    /// Asks; `None` when no push-manager answers, or the store behind it does not. Takes a second at most.
+    /// Asks; `None` when no push-manager answers, or the store behind it does not. Takes a few seconds at most.
     pub async fn ask(&self, query: LogQuery) -> Option<LogAnswer> {
         let (answer, answered) = oneshot::channel();
         let queue = if is_of_record(&query) { &self.record } else { &self.recent };
@@ -103,28 +104,33 @@ impl Reader {
         clients
     }
 
-    /// One push-manager after the other until one answers.
+    /// Asks one push-manager, and after a while without an answer the next one as well; the first answer counts. One
+    /// that is slow may answer after all: a client that hears nothing has to be told that messages are missing.
     async fn call<R, F>(&self, hub: &Core, call: impl Fn(Client) -> F) -> Option<R>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        let mut clients = self.clients(&hub.linked_managers()).into_iter();
+        let mut calls = FuturesUnordered::new();
         let end = Instant::now() + ALL;
-        for (address, client) in self.clients(&hub.linked_managers()) {
-            let left = end.saturating_duration_since(Instant::now()).min(ONE);
-            match timeout(left, call(client)).await {
-                Ok(Ok(reply)) => {
+        loop {
+            if let Some((address, client)) = clients.next() {
+                let call = call(client);
+                calls.push(async move { (address, call.await) });
+            }
+            let until = if clients.len() > 0 { (Instant::now() + NEXT).min(end) } else { end };
+            match timeout_at(until, calls.next()).await {
+                Ok(Some((address, Ok(reply)))) => {
                     lock(&self.links).preferred = address;
                     return Some(reply.into_inner());
                 }
-                Ok(Err(status)) => {
+                Ok(Some((address, Err(status)))) => {
                     tracing::debug!(address, error = status.message(), "a push-manager read no log");
                 }
-                Err(_) => tracing::debug!(address, "a push-manager read no log in time"),
-            }
-            // Whoever is asked next need not wait for it first.
-            let mut links = lock(&self.links);
-            if links.preferred == address {
-                links.preferred.clear();
+                // Nobody is left to answer.
+                Ok(None) => break,
+                Err(_) if Instant::now() >= end => break,
+                Err(_) => lock(&self.links).preferred.clear(),
             }
         }
         hub.metrics.log_reads_unanswered.increment(1);

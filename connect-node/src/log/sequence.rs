@@ -25,6 +25,8 @@ use crate::{
 
 /// How long a message waits for those before it until the log is read.
 const HOLD: Duration = Duration::from_millis(50);
+/// How long whoever comes in first waits for the log's position; without one he catches up from the first message on.
+const BEGIN: Duration = Duration::from_secs(1);
 /// With so many it is read earlier.
 const HELD_MANY: usize = 256;
 /// The most that is read to close a hole; a larger one is told as a gap.
@@ -95,7 +97,7 @@ impl Sequence {
     /// after this position comes to this node.
     pub async fn begin(self: &Arc<Self>, hub: &Arc<Core>) {
         let begin = async || {
-            let answer = hub.reader.ask(self.query()).await;
+            let answer = timeout(BEGIN, hub.reader.ask(self.query())).await.ok().flatten();
             let position = answer.and_then(|answer| Position::from_wire(answer.epoch, answer.offset));
             if position.is_none() {
                 hub.metrics.positions_unknown.increment(1);
