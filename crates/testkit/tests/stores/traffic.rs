@@ -63,6 +63,8 @@ async fn listen(mut client: Client) -> usize {
     loop {
         match client.next().await {
             Incoming::Frame(frame) if frame["content"]["data"] == END => return next,
+            // The log lost its place, or has one for the first time: no message is missing for that.
+            Incoming::Frame(frame) if frame["type"] == "gap" => {}
             Incoming::Frame(frame) => {
                 assert_eq!(frame["content"]["data"], next.to_string(), "every push, once and in order");
                 next += 1;
