@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use roomcast_proto::pubsub::{
-    AllTarget, Deliver, DownItem, LoggedMessage, UserTargets, content, deliver, down_item,
+    AllTarget, Content, Deliver, DownItem, LoggedMessage, UserTargets, content, deliver, down_item,
 };
 use roomcast_runtime::Span;
 use roomcast_types::{MessageId, Position};
@@ -127,7 +127,8 @@ impl Push {
         let mut hash = Fnv::new();
         hash.number(kind.into());
         hash.list(&names);
-        hash.bytes(&self.content.encode_to_vec());
+        // Without the publisher's own time: who sends again may say a later one.
+        hash.bytes(&Content { timestamp: 0, ..self.content.clone() }.encode_to_vec());
         hash.list(&options.exclude_user_ids.iter().map(String::as_str).collect::<Vec<_>>());
         hash.bytes(options.class.as_str().as_bytes());
         hash.bytes(options.key.as_bytes());
