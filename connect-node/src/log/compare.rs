@@ -69,7 +69,9 @@ pub async fn run(hub: Arc<Core>) {
     let mut part = 0;
     let mut next_part = Instant::now() + PART_EVERY;
     loop {
-        let until = hub.comparing.next().map_or(next_part, |next| next.min(next_part));
+        let next = hub.comparing.next().map_or(next_part, |next| next.min(next_part));
+        // Not in the past: a comparison that took long is no standstill, and must not bring on a larger one.
+        let until = next.max(Instant::now());
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
             () = hub.comparing.wake.notified() => {}
