@@ -43,9 +43,16 @@ enum Job {
     Admit { user: usize, session: SessionId },
     Enter { user: usize, session: SessionId },
     Exit { user: usize, session: SessionId },
-    ReadVersion { user: usize },
-    TakeAbsence { user: usize, version: Option<u64> },
+    FindDue { user: usize },
+    ReadVersion { user: usize, began: StoreTime },
+    TakeAbsence { user: usize, began: StoreTime, version: Option<u64> },
     Release { user: usize, version: u64 },
+}
+
+impl Job {
+    fn is_join(&self) -> bool {
+        matches!(self, Job::Rejoin { .. } | Job::Admit { .. } | Job::Enter { .. })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -105,7 +112,7 @@ impl World {
                     self.jobs.push(Job::Exit { user, session });
                 }
             }
-            Step::Sweep(user) => self.jobs.push(Job::ReadVersion { user }),
+            Step::Sweep(user) => self.jobs.push(Job::FindDue { user }),
             Step::Go(which) if !self.jobs.is_empty() => {
                 let job = self.jobs.remove(which % self.jobs.len());
                 let next = self.go(job);
@@ -113,10 +120,11 @@ impl World {
             }
             Step::Go(_) => {}
             Step::Wait(seconds) => {
-                // From its admission to its entry a join takes a second at most, far less than the grace.
-                while let Some(place) = self.jobs.iter().position(|job| matches!(job, Job::Enter { .. })) {
-                    let entry = self.jobs.remove(place);
-                    self.go(entry);
+                // From its first step to its entry a join takes a second at most, far less than the grace.
+                while let Some(place) = self.jobs.iter().position(Job::is_join) {
+                    let join = self.jobs.remove(place);
+                    let next = self.go(join);
+                    self.jobs.extend(next);
                 }
                 self.presence.advance(Duration::from_secs(seconds));
             }
@@ -145,11 +153,17 @@ impl World {
                 now(self.presence.exit(&room(), &id(user), session, how));
                 None
             }
-            Job::ReadVersion { user } => {
-                Some(Job::TakeAbsence { user, version: self.record.seats.get(&user).copied() })
+            Job::FindDue { user } => {
+                let began = self.clock();
+                let due = now(self.presence.due_absences(began, USERS));
+                due.contains(&(room(), id(user))).then_some(Job::ReadVersion { user, began })
             }
-            Job::TakeAbsence { user, version } => {
-                let before = StoreTime::from_millis(self.clock().as_millis() - GRACE.as_millis() as i64);
+            Job::ReadVersion { user, began } => {
+                Some(Job::TakeAbsence { user, began, version: self.record.seats.get(&user).copied() })
+            }
+            Job::TakeAbsence { user, began, version } => {
+                // However late this step is: an absence that began since the sweep did is another one.
+                let before = began.minus(Duration::from_millis(1));
                 let is_taken = now(self.presence.take_absence(&room(), &id(user), before));
                 is_taken.then_some(version).flatten().map(|version| Job::Release { user, version })
             }
@@ -199,7 +213,7 @@ proptest! {
         }
         world.presence.advance(GRACE * 2);
         for user in 0..USERS {
-            let mut job = Some(Job::ReadVersion { user });
+            let mut job = Some(Job::FindDue { user });
             while let Some(next) = job {
                 job = world.go(next);
             }
