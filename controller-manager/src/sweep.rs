@@ -46,8 +46,10 @@ struct Known {
     is_suspect: bool,
     /// Another life of the node has introduced itself.
     is_replaced: bool,
-    /// It was swept. Its registration may stand until its lease runs out.
+    /// It is dead: it was swept or will be. Its registration may stand until its lease runs out.
     is_swept: bool,
+    /// A sweep waits or is under way.
+    is_being_swept: bool,
 }
 
 impl Default for Known {
@@ -58,6 +60,7 @@ impl Default for Known {
             is_suspect: false,
             is_replaced: false,
             is_swept: false,
+            is_being_swept: false,
         }
     }
 }
@@ -90,6 +93,21 @@ impl Suspects {
     /// Whether a node is known to be dead, and its sessions with it.
     pub(crate) fn is_dead(&self, node: &NodeRef) -> bool {
         self.lock().get(node).is_some_and(|known| known.is_replaced || known.is_swept)
+    }
+
+    /// Notes that a dead node is to be swept; whether nobody does it yet.
+    fn begin_sweep(&self, node: &NodeRef) -> bool {
+        let mut suspects = self.lock();
+        let known = suspects.entry(node.clone()).or_default();
+        known.is_swept = true;
+        !std::mem::replace(&mut known.is_being_swept, true)
+    }
+
+    /// What a sweep left behind is found by the next look.
+    fn end_sweep(&self, node: &NodeRef) {
+        if let Some(known) = self.lock().get_mut(node) {
+            known.is_being_swept = false;
+        }
     }
 
     fn open_cases(&self) -> Vec<NodeRef> {
@@ -151,10 +169,14 @@ async fn look(controller: &Arc<Controller>, mut lives: Vec<NodeRef>) -> usize {
             match verdict::judge(&signs(controller, &node, lease).await, leases_say) {
                 Verdict::Alive => {}
                 Verdict::Spared => _ = spared.fetch_add(1, Ordering::Relaxed),
-                Verdict::Dead(cause) => {
-                    controller.suspects.lock().entry(node.clone()).or_default().is_swept = true;
-                    clean::sweep(controller, &node, cause).await;
+                Verdict::Dead(cause) if controller.suspects.begin_sweep(&node) => {
+                    let owner = controller.clone();
+                    controller.tasks.spawn(async move {
+                        clean::sweep(&owner, &node, cause).await;
+                        owner.suspects.end_sweep(&node);
+                    });
                 }
+                Verdict::Dead(_) => {}
             }
         }
         .boxed()

@@ -62,7 +62,8 @@ pub struct Archive {
 struct Gates {
     recent: Gate,
     durable: Gate,
-    /// Reads of durable logs apart from appends: somebody else asks, and is less patient.
+    /// Reads apart from appends: a crowd that comes back and asks for much must not have pushes refused.
+    recent_reads: Gate,
     durable_reads: Gate,
     inbox: Gate,
 }
@@ -74,6 +75,7 @@ impl Archive {
         let record = |name| {
             Gate::new(GateSettings { name, deadline: RECORD_DEADLINE, failures: RECORD_FAILURES, ..GATE })
         };
+        let reads = |name| Gate::new(GateSettings { name, ..GATE });
         Self {
             logs,
             recent: Retention {
@@ -94,10 +96,8 @@ impl Archive {
             gates: Gates {
                 recent: Gate::new(GATE),
                 durable: record("the store of durable logs"),
-                durable_reads: Gate::new(GateSettings {
-                    name: "the store of durable logs, for reads",
-                    ..GATE
-                }),
+                recent_reads: reads("the store of recent logs, for reads"),
+                durable_reads: reads("the store of durable logs, for reads"),
                 inbox: record("the store of inboxes"),
             },
             metrics,
@@ -156,7 +156,7 @@ impl Archive {
     fn read_gate(&self, policy: LogPolicy) -> &Gate {
         match policy {
             LogPolicy::Durable => &self.gates.durable_reads,
-            LogPolicy::Recent | LogPolicy::None => &self.gates.recent,
+            LogPolicy::Recent | LogPolicy::None => &self.gates.recent_reads,
         }
     }
 

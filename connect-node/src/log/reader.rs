@@ -15,7 +15,7 @@ use roomcast_proto::pubsub::{
 };
 use tokio::{
     sync::{Notify, Semaphore, oneshot},
-    time::{Instant, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tonic::{
     Response, Status,
@@ -28,6 +28,11 @@ use crate::hub::Core;
 const BATCH: usize = 256;
 /// Calls at once; while they are under way, questions gather.
 const CALLS_MAX: usize = 8;
+/// From one call to the next, per kind: a single question goes at once, and what a crowd asks gathers meanwhile. Inboxes
+/// are for those who were away for longer, and cost the record a statement a call.
+const RECENT_EVERY: Duration = Duration::from_millis(5);
+const DURABLE_EVERY: Duration = Duration::from_millis(20);
+const INBOXES_EVERY: Duration = Duration::from_millis(100);
 /// Questions that may wait; a further one is unanswered.
 const WAITING_MAX: usize = 65_536;
 /// When the next push-manager is asked as well, and how long all of them together may take.
@@ -43,9 +48,10 @@ type Client = PushManagerServiceClient<Channel>;
 /// See the module.
 #[derive(Default)]
 pub struct Reader {
-    /// For the shared memory, and for the record: one that hangs must not keep answers of the other away.
+    /// For the shared memory and for the record: one that hangs must not keep answers of the other away.
     recent: Queue,
-    record: Queue,
+    durable: Queue,
+    inboxes: Queue,
     links: Mutex<Links>,
 }
 
@@ -74,7 +80,7 @@ impl Reader {
     /// Asks; `None` when no push-manager answers, or the store behind it does not. Takes a few seconds at most.
     pub async fn ask(&self, query: LogQuery) -> Option<LogAnswer> {
         let (answer, answered) = oneshot::channel();
-        let queue = if is_of_record(&query) { &self.record } else { &self.recent };
+        let queue = self.queue(&query);
         {
             let mut waiting = lock(&queue.waiting);
             if waiting.len() >= WAITING_MAX {
@@ -84,6 +90,14 @@ impl Reader {
         }
         queue.wake.notify_one();
         answered.await.ok().filter(|answer| answer.state() != log_answer::State::Unavailable)
+    }
+
+    fn queue(&self, query: &LogQuery) -> &Queue {
+        match query.log {
+            Some(log_query::Log::InboxUserId(_)) => &self.inboxes,
+            _ if query.policy() == room_card::Log::DurableLog => &self.durable,
+            _ => &self.recent,
+        }
     }
 
     fn clients(&self, addresses: &[String]) -> Vec<(String, Client)> {
@@ -166,10 +180,10 @@ impl Reader {
 
     /// A user's session acknowledged messages of the inbox. What nobody takes comes again with the next connection.
     pub fn acknowledge(&self, ack: InboxAck) {
-        let mut acks = lock(&self.record.acks);
+        let mut acks = lock(&self.inboxes.acks);
         if acks.len() < WAITING_MAX {
             acks.push(ack);
-            self.record.wake.notify_one();
+            self.inboxes.wake.notify_one();
         }
     }
 
@@ -188,31 +202,36 @@ impl Reader {
 }
 
 impl Queue {
+    fn is_empty(&self) -> bool {
+        lock(&self.waiting).is_empty() && lock(&self.acks).is_empty()
+    }
+
     fn take(&self) -> (Vec<Ask>, Vec<InboxAck>) {
         (take(&mut lock(&self.waiting)), take(&mut lock(&self.acks)))
     }
 }
 
-/// Whether SQL answers it.
-fn is_of_record(query: &LogQuery) -> bool {
-    matches!(query.log, Some(log_query::Log::InboxUserId(_))) || query.policy() == room_card::Log::DurableLog
-}
-
 /// Carries the questions; runs until it is dropped.
 pub async fn run(hub: Arc<Core>) {
-    tokio::join!(carry(&hub, |reader| &reader.recent), carry(&hub, |reader| &reader.record));
+    tokio::join!(
+        carry(&hub, RECENT_EVERY, |reader| &reader.recent),
+        carry(&hub, DURABLE_EVERY, |reader| &reader.durable),
+        carry(&hub, INBOXES_EVERY, |reader| &reader.inboxes),
+    );
 }
 
-async fn carry(hub: &Arc<Core>, queue: impl Fn(&Reader) -> &Queue) {
+async fn carry(hub: &Arc<Core>, every: Duration, queue: impl Fn(&Reader) -> &Queue) {
     let places = Arc::new(Semaphore::new(CALLS_MAX));
+    let mut ticks = interval(every);
+    // After a pause the next call goes at once.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (asks, acks) = queue(&hub.reader).take();
-        if asks.is_empty() && acks.is_empty() {
-            drop(place);
+        while queue(&hub.reader).is_empty() {
             queue(&hub.reader).wake.notified().await;
-            continue;
         }
+        ticks.tick().await;
+        let (asks, acks) = queue(&hub.reader).take();
         let caller = hub.clone();
         hub.tasks.spawn(async move {
             if !acks.is_empty() {

@@ -88,12 +88,52 @@ impl Slice {
     }
 }
 
+/// Numbers of changes, some of which may be gone. A session that was welcomed is on its way into a room, and goes before
+/// those that only come: so a crowd is served one after the other, and not all of it at the end.
+#[derive(Default)]
+struct Unsent {
+    /// Joins and leaves.
+    in_rooms: VecDeque<u64>,
+    /// Sessions that open or have closed: neither comes before a join of the same session.
+    sessions: VecDeque<u64>,
+}
+
+impl Unsent {
+    fn of(kept: &BTreeMap<u64, Kept>) -> Self {
+        let mut unsent = Self::default();
+        for (request, kept) in kept {
+            unsent.push(*request, &kept.change);
+        }
+        unsent
+    }
+
+    fn push(&mut self, request: u64, change: &Change) {
+        match change {
+            Change::Join(_) | Change::Leave(_) => self.in_rooms.push_back(request),
+            Change::Opened(_) | Change::Closed(_) => self.sessions.push_back(request),
+        }
+    }
+
+    fn pop(&mut self) -> Option<u64> {
+        self.in_rooms.pop_front().or_else(|| self.sessions.pop_front())
+    }
+
+    fn retain(&mut self, stays: impl Fn(&u64) -> bool) {
+        self.in_rooms.retain(&stays);
+        self.sessions.retain(&stays);
+    }
+
+    fn len(&self) -> usize {
+        self.in_rooms.len() + self.sessions.len()
+    }
+}
+
 /// See the module.
 pub struct Outbox {
     next_request: u64,
     kept: BTreeMap<u64, Kept>,
-    /// Not sent on the current stream, in order.
-    unsent: VecDeque<u64>,
+    /// Not sent on the current stream.
+    unsent: Unsent,
     /// Sent on the current stream and not answered.
     under_way: usize,
     /// Leaves that are kept.
@@ -109,7 +149,7 @@ impl Default for Outbox {
         Self {
             next_request: 1,
             kept: BTreeMap::new(),
-            unsent: VecDeque::new(),
+            unsent: Unsent::default(),
             under_way: 0,
             leaves: HashMap::new(),
             postponed: Vec::new(),
@@ -202,8 +242,8 @@ impl Outbox {
             is_superseded: false,
             waiter,
         };
+        self.unsent.push(request, &kept.change);
         self.kept.insert(request, kept);
-        self.unsent.push_back(request);
         request
     }
 
@@ -263,11 +303,11 @@ impl Outbox {
             stays
         });
         self.under_way = 0;
-        self.unsent = self.kept.keys().copied().collect();
+        self.unsent = Unsent::of(&self.kept);
         self.postponed.clear();
     }
 
-    /// The next changes to send, oldest first. `complete` fills in what is known only now, or answers false when the
+    /// The next changes to send: those in rooms first, oldest first. `complete` fills in what is known only now, or answers false when the
     /// session is gone and the change with it.
     pub fn take_changes(
         &mut self,
@@ -278,7 +318,7 @@ impl Outbox {
         let mut changes = Vec::new();
         while changes.len() < max
             && self.under_way < UNDER_WAY_MAX
-            && let Some(request) = self.unsent.pop_front()
+            && let Some(request) = self.unsent.pop()
         {
             let Some(kept) = self.kept.get_mut(&request) else { continue };
             if kept.send_by.is_some_and(|by| by < now) {
@@ -355,7 +395,7 @@ impl Outbox {
 
     /// Slices to send with a heartbeat, whether asked for or unsure; also lets postponed changes go again.
     pub fn take_unsure(&mut self) -> Vec<usize> {
-        self.unsent.extend(self.postponed.drain(..));
+        self.unsent.in_rooms.extend(self.postponed.drain(..));
         self.take_slices(|slice| slice.is_wanted || slice.is_unsure)
     }
 

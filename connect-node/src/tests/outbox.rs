@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast_proto::pubsub::{RoomChange, SessionChange, session_change::Change};
+use roomcast_proto::pubsub::{RoomChange, SessionChange, SessionRecord, session_change::Change};
 use roomcast_types::{Code, SessionId};
 use tokio::{sync::oneshot, time::Instant};
 
@@ -65,6 +65,27 @@ fn ten_thousand_joins_go_out_as_fast_as_they_are_answered() {
     assert!(rounds > 1 && most < 10_000);
     assert!(waiting.iter_mut().all(|answer| matches!(answer.try_recv(), Ok(Answer::Joined { .. }))));
     assert_eq!(outbox.waiting(), 0);
+}
+
+#[test]
+fn of_a_crowd_those_who_were_welcomed_go_before_those_who_only_come() {
+    let (mut outbox, now) = (Outbox::default(), Instant::now());
+    outbox.link_up();
+    let ids: Vec<SessionId> = (0..300).map(|_| SessionId::random()).collect();
+    let open = |outbox: &mut Outbox, user: u32| {
+        outbox.opened(key(user), ids[user as usize], SessionRecord::default()).expect("there is room").answer
+    };
+    let _waiting: Vec<_> = (0..299).map(|user| open(&mut outbox, user)).collect();
+    let first = outbox.take_changes(now, 1, |_, _| true);
+    let join = outbox.join(key(0), ids[0], place(ids[0], 0), now).expect("there is room");
+    outbox.closed(key(0), ids[0], SessionRecord::default());
+    let next = outbox.take_changes(now, 1, |_, _| true);
+    assert_eq!((first.len(), next[0].request), (1, join.request), "before 298 others");
+    outbox.link_down();
+    outbox.link_up();
+    let again = outbox.take_changes(now, 2, |_, _| true);
+    assert_eq!(again[0].request, join.request, "also on the next stream");
+    assert!(matches!(again[1].change, Some(Change::Opened(_))));
 }
 
 #[test]

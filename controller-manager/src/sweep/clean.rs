@@ -1,6 +1,10 @@
 //! Takes everything a dead node held out of presence; the seats wait for their users.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use roomcast_store::{
@@ -12,12 +16,19 @@ use roomcast_types::RoomId;
 use super::verdict::Cause;
 use crate::{concurrent, controller::Controller, report::drop_session};
 
-/// Sessions dropped at once.
-const AT_ONCE: usize = 64;
+/// Who was on the node is on the way to another one, and goes first.
+const HEAD_START: Duration = Duration::from_secs(2);
+/// Sessions dropped at once: little enough that those who come back hardly notice.
+const AT_ONCE: usize = 16;
 
 /// Sweeps one life of a node. What fails half-way is found again by the next look: the index goes last.
 pub(super) async fn sweep(controller: &Arc<Controller>, node: &NodeRef, cause: Cause) {
     controller.streams.end(node);
+    tokio::time::sleep(HEAD_START).await;
+    if !controller.suspects.is_dead(node) {
+        // It reports again.
+        return;
+    }
     match clean(controller, node).await {
         Ok(sessions) => {
             controller.metrics.sweeps.increment(1);
@@ -32,23 +43,30 @@ pub(super) async fn sweep(controller: &Arc<Controller>, node: &NodeRef, cause: C
 }
 
 async fn clean(controller: &Controller, node: &NodeRef) -> Result<u64, StoreError> {
-    let (mut sessions, mut rooms) = (0, HashSet::new());
-    for slice in 0..SLICES {
+    let (mut sessions, mut rooms) = (0, HashMap::new());
+    // Other controllers sweep it as well, and each begins elsewhere: what one has done the others find empty.
+    let begin = rand::random_range(0..SLICES);
+    for slice in (begin..SLICES).chain(0..begin) {
         let indexed = controller.presence.indexed(node, slice).await?;
         sessions += indexed.len() as u64;
-        rooms.extend(indexed.iter().flat_map(|session| session.rooms.iter().cloned()));
+        for room in indexed.iter().flat_map(|session| &session.rooms) {
+            if !rooms.contains_key(room) {
+                rooms.insert(room.clone(), controller.membership(room).await);
+            }
+        }
         let drops = indexed.iter().map(|session| {
-            drop_session(controller, node, &session.user_id, session.entry.session_id, &session.rooms).boxed()
+            let (user, id) = (&session.user_id, session.entry.session_id);
+            drop_session(controller, node, user, id, &session.rooms, &rooms).boxed()
         });
         concurrent::all(drops.collect(), AT_ONCE).await?;
     }
     controller.presence.forget_node(node).await?;
-    audit_later(controller, rooms);
+    audit_later(controller, rooms.into_keys());
     Ok(sessions)
 }
 
 /// A seat that was given while the node died may have no presence at all.
-fn audit_later(controller: &Controller, rooms: HashSet<RoomId>) {
+fn audit_later(controller: &Controller, rooms: impl Iterator<Item = RoomId>) {
     for room in rooms {
         controller.audits.push(room);
     }

@@ -4,7 +4,7 @@
 //! lost or went back in time, so that a position never means two things. A backend is used either for logs of the last
 //! minutes or for durable ones; the rules are the same.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -233,6 +233,9 @@ pub trait Inbox: Send + Sync + 'static {
         bytes_max: u64,
         now: StoreTime,
     ) -> Result<(Vec<Stored>, bool)>;
+
+    /// Who of these has a message that has not expired by `now`; one statement for hundreds of users.
+    async fn waiting(&self, users: &[UserId], now: StoreTime) -> Result<HashSet<UserId>>;
 
     /// Takes messages out; how many of them were there.
     async fn take(&self, user: &UserId, messages: &[MessageId]) -> Result<u64>;

@@ -95,6 +95,7 @@ impl Archive {
         let gates = &self.gates;
         tokio::join!(
             look_at(&gates.recent, &*self.logs.recent),
+            look_at(&gates.recent_reads, &*self.logs.recent),
             look_at(&gates.durable, &*self.logs.durable),
             look_at(&gates.durable_reads, &*self.logs.durable),
             // In the same database.
@@ -107,7 +108,8 @@ impl Archive {
         let gates = &self.gates;
         let is_record_away =
             [&gates.durable, &gates.durable_reads, &gates.inbox].iter().any(|gate| gate.is_open());
-        let sections = [("redis", gates.recent.is_open()), ("database", is_record_away)];
+        let is_memory_away = gates.recent.is_open() || gates.recent_reads.is_open();
+        let sections = [("redis", is_memory_away), ("database", is_record_away)];
         sections.into_iter().filter(|(_, is_away)| *is_away).map(|(section, _)| section).collect()
     }
 

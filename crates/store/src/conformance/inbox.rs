@@ -54,6 +54,7 @@ suite! {
         inboxes_are_read_in_pages_oldest_first
         a_page_of_an_inbox_is_bounded_by_bytes
         what_expired_is_not_listed_and_swept
+        who_has_a_message_waiting_is_told_for_hundreds_at_once
         taking_what_is_not_there_takes_nothing
         inboxes_of_look_alikes_are_different
         a_stored_payload_reads_as_it_was_given
@@ -261,6 +262,25 @@ pub async fn what_expired_is_not_listed_and_swept(boxes: &Letterboxes) {
         }
     }
     assert_eq!((swept, count(0).await), (10, 20));
+}
+
+pub async fn who_has_a_message_waiting_is_told_for_hundreds_at_once(stage: &Letterboxes) {
+    let inbox = stage.inbox();
+    let everybody: Vec<UserId> = (0..700).map(|number| user(&format!("user-{number}"))).collect();
+    assert!(inbox.waiting(&everybody, NOW).await.unwrap().is_empty());
+    assert!(inbox.waiting(&[], NOW).await.unwrap().is_empty());
+    let lasting = stored(1, "lasting");
+    let passing = Stored { expires_at: at(1_500_000), ..stored(2, "passing") };
+    for id in ["user-0", "user-511", "user-699", "elsewhere"] {
+        put(inbox, id, &lasting, 10).await;
+    }
+    put(inbox, "user-0", &passing, 10).await;
+    put(inbox, "user-300", &passing, 10).await;
+    let waiting = inbox.waiting(&everybody, NOW).await.unwrap();
+    assert_eq!(waiting, ["user-0", "user-300", "user-511", "user-699"].map(user).into());
+    inbox.take(&user("user-511"), &[lasting.message_id]).await.unwrap();
+    let waiting = inbox.waiting(&everybody, at(1_600_000)).await.unwrap();
+    assert_eq!(waiting, ["user-0", "user-699"].map(user).into());
 }
 
 pub async fn taking_what_is_not_there_takes_nothing(boxes: &Letterboxes) {

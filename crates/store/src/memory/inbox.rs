@@ -1,7 +1,7 @@
 //! Inboxes in process memory: of a deployment that is one process, and of tests.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Bound,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -149,6 +149,13 @@ impl Inbox for MemoryInbox {
             found.push(row.clone());
         }
         Ok((found, false))
+    }
+
+    async fn waiting(&self, users: &[UserId], now: StoreTime) -> Result<HashSet<UserId>> {
+        let inboxes = self.lock()?;
+        let is_waiting = |rows: &Rows| rows.values().any(|row| row.expires_at > now);
+        let waits = |user: &&UserId| inboxes.users.get(*user).is_some_and(is_waiting);
+        Ok(users.iter().filter(waits).cloned().collect())
     }
 
     async fn take(&self, user: &UserId, messages: &[MessageId]) -> Result<u64> {

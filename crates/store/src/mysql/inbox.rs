@@ -157,6 +157,30 @@ pub(super) async fn list(
     Ok((messages, is_cut))
 }
 
+pub(super) async fn waiting(
+    lease: &mut Lease<'_>,
+    users: &[UserId],
+    now: StoreTime,
+) -> Result<HashSet<UserId>> {
+    let mut waiting = HashSet::new();
+    for piece in batch::pieces(users) {
+        let text = batch::statement(
+            "SELECT DISTINCT user_id FROM inbox_messages WHERE expires_at > ? AND user_id IN (",
+            "?",
+            piece.len(),
+            ")",
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(now.as_millis());
+        for user in piece {
+            query = query.bind(user.as_str().as_bytes());
+        }
+        for found in lease.all("find inboxes with messages", query).await? {
+            waiting.insert(row::user_id(&found)?);
+        }
+    }
+    Ok(waiting)
+}
+
 fn stored(row: &MySqlRow) -> crate::Result<Stored> {
     let payload: &[u8] = column(row, "payload")?;
     Ok(Stored {

@@ -1,5 +1,7 @@
 //! Durable logs and inboxes in MySQL or MariaDB, shared by any number of push-managers and controllers.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use roomcast_runtime::config::{Database, MysqlTarget};
 use roomcast_types::{Epoch, MessageId, Position, StoreTime, UserId};
@@ -108,6 +110,10 @@ impl Inbox for MysqlMessages {
         now: StoreTime,
     ) -> Result<(Vec<Stored>, bool)> {
         read!(self, lease => inbox::list(lease, user, after, limit, bytes_max, now)).await
+    }
+
+    async fn waiting(&self, users: &[UserId], now: StoreTime) -> Result<HashSet<UserId>> {
+        read!(self, lease => inbox::waiting(lease, users, now)).await
     }
 
     async fn take(&self, user: &UserId, messages: &[MessageId]) -> Result<u64> {

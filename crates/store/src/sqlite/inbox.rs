@@ -1,5 +1,7 @@
 //! Statements on inboxes.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use roomcast_types::{MessageId, StoreTime, UserId};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -84,6 +86,28 @@ pub(super) async fn list(
     let mut messages = found.iter().map(stored).collect::<Result<Vec<_>>>()?;
     let is_cut = Stored::cut(&mut messages, limit, bytes_max);
     Ok((messages, is_cut))
+}
+
+pub(super) async fn waiting(
+    connection: &mut SqliteConnection,
+    users: &[UserId],
+    now: StoreTime,
+) -> Result<HashSet<UserId>> {
+    let mut waiting = HashSet::new();
+    for user in users {
+        let is_waiting: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM inbox_messages WHERE user_id = ?1 AND expires_at > ?2)",
+        )
+        .bind(user.as_str().as_bytes())
+        .bind(now.as_millis())
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("find inboxes with messages"))?;
+        if is_waiting {
+            waiting.insert(user.clone());
+        }
+    }
+    Ok(waiting)
 }
 
 fn stored(row: &SqliteRow) -> Result<Stored> {

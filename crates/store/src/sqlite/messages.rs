@@ -1,6 +1,7 @@
 //! Durable logs and inboxes in SQLite, over connections of their own: what is accepted here lies on the disk.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
@@ -150,6 +151,10 @@ impl Inbox for SqliteMessages {
         now: StoreTime,
     ) -> Result<(Vec<Stored>, bool)> {
         inbox::list(&mut *self.reader().await?, user, after, limit, bytes_max, now).await
+    }
+
+    async fn waiting(&self, users: &[UserId], now: StoreTime) -> Result<HashSet<UserId>> {
+        inbox::waiting(&mut *self.reader().await?, users, now).await
     }
 
     async fn take(&self, user: &UserId, messages: &[MessageId]) -> Result<u64> {

@@ -98,7 +98,7 @@ pub fn late(faults: &[Aftermath], sessions: usize) -> Vec<Defect> {
     defects
 }
 
-/// Of deliveries of pushes that were sent then, at sessions that were not on the node.
+/// Of deliveries of pushes that were sent then, at sessions that were connected elsewhere by then.
 fn latencies(sessions: &[History], pushes: &[Push], but: u32, from: u32, to: u32) -> Vec<u32> {
     let mut times = Vec::new();
     for session in sessions {
@@ -109,9 +109,11 @@ fn latencies(sessions: &[History], pushes: &[Push], but: u32, from: u32, to: u32
             if push.sent_ms >= to {
                 break;
             }
-            let node =
-                session.nodes.iter().rev().find(|(since, _)| *since <= event.ms).map(|(_, node)| *node);
-            if push.sent_ms >= from && push.attempts == 1 && node != Some(but) {
+            let place = |ms| session.nodes.iter().rev().find(|(since, _)| *since <= ms);
+            // Who moved meanwhile caught up with it: that is the time of the move.
+            let has_moved = place(event.ms) != place(push.sent_ms);
+            let node = place(event.ms).map(|(_, node)| *node).filter(|_| !has_moved);
+            if push.sent_ms >= from && push.attempts == 1 && node.is_some_and(|node| node != but) {
                 times.push(event.ms.saturating_sub(push.sent_ms));
             }
         }
