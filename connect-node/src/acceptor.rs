@@ -4,7 +4,7 @@ use std::{fs::File, io, sync::Arc, time::Duration};
 
 use roomcast_runtime::Bound;
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
 const NOTSENT_LOWAT: u32 = 32 * 1024;
 /// Pause after an error that the next accept would meet again.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
+/// How long a connection waits for the handshakes before it to become fewer, and how often they are looked at.
+const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The acceptor of one node.
 pub struct Acceptor {
@@ -27,6 +30,8 @@ pub struct Acceptor {
     /// Given up to accept, and refuse, one connection when the process is out of descriptors.
     spare: Option<File>,
     is_short: bool,
+    /// The handshakes did not become fewer while one waited.
+    is_stuck: bool,
 }
 
 impl Acceptor {
@@ -40,7 +45,8 @@ impl Acceptor {
         metrics: ShardMetrics,
         end: CancellationToken,
     ) {
-        let mut acceptor = Self { shards, load, config, metrics, spare: spare(), is_short: false };
+        let mut acceptor =
+            Self { shards, load, config, metrics, spare: spare(), is_short: false, is_stuck: false };
         let accepting = async {
             loop {
                 match bound.listener.accept().await {
@@ -54,7 +60,7 @@ impl Acceptor {
 
     async fn take(&mut self, stream: TcpStream) {
         self.is_short = false;
-        if self.load.handshakes() >= self.config.handshakes_max {
+        if !self.has_place().await {
             self.metrics.refused.handshakes_max.increment(1);
             return refuse(&stream);
         }
@@ -62,6 +68,21 @@ impl Acceptor {
             // The peer is gone already, as a rule.
             tracing::debug!(%error, "a connection was lost before it reached its shard");
         }
+    }
+
+    /// Whether one more handshake may begin. Of a crowd the next ones wait in the kernel, and are not sent away to come back
+    /// later; but behind sockets that never say anything nobody waits twice.
+    async fn has_place(&mut self) -> bool {
+        let end = Instant::now() + PATIENCE;
+        while self.load.handshakes() >= self.config.handshakes_max {
+            if self.is_stuck || Instant::now() >= end {
+                self.is_stuck = true;
+                return false;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.is_stuck = false;
+        true
     }
 
     async fn hand_over(&self, stream: TcpStream) -> io::Result<()> {

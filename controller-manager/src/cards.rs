@@ -11,12 +11,12 @@ use roomcast_store::{
     rooms::{NewRoom, RoomChange, RoomRow},
 };
 use roomcast_types::{Code, Fault, Membership, OnLogFailure, RoomCard, RoomId, RoomState};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     controller::{Controller, room_deleted},
     error::fault,
-    notify, seats,
+    memberships, notify, seats,
 };
 
 /// Rooms whose number of members is corrected in one go.
@@ -68,6 +68,8 @@ pub(crate) async fn update(
     if change.membership == Some(Membership::Follow) {
         let (owner, room) = (controller.clone(), room.clone());
         controller.tasks.spawn(async move {
+            // Until then sessions that end may leave an absence as that of a durable room.
+            sleep(2 * memberships::FRESH).await;
             // What fails here, or takes too long, is found by the audit.
             if !matches!(timeout(DUE_WAIT, seats::make_due(&owner, &room)).await, Ok(Ok(()))) {
                 owner.audits.push(room);

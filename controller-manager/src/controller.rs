@@ -23,6 +23,7 @@ use crate::{
     kick,
     loads::Loads,
     logs::RoomLogs,
+    memberships::Memberships,
     metrics::{Metrics, Missing},
     peers::Peers,
     reads::Reads,
@@ -88,6 +89,8 @@ pub(crate) struct Controller {
     pub(crate) loads: Loads,
     /// How far members have read.
     pub(crate) reads: Reads,
+    /// How long seats last, as read a moment ago.
+    pub(crate) memberships: Memberships,
     /// Nodes that may have died.
     pub(crate) suspects: Suspects,
     pub(crate) stores_health: StoresHealth,
@@ -123,6 +126,7 @@ impl Controller {
             census: Census::default(),
             loads: Loads::default(),
             reads: Reads::default(),
+            memberships: Memberships::default(),
             suspects: Suspects::default(),
             stores_health: StoresHealth::default(),
             config,
@@ -177,6 +181,15 @@ impl Controller {
 
     /// How long seats of a room last. A room that nobody knows counts as FOLLOW: a release asks the record again.
     pub(crate) async fn membership(&self, room: &RoomId) -> Membership {
+        if let Some(membership) = self.memberships.get(room) {
+            return membership;
+        }
+        let membership = self.read_membership(room).await;
+        self.memberships.put(room, membership);
+        membership
+    }
+
+    async fn read_membership(&self, room: &RoomId) -> Membership {
         if let Ok(CardEntry::Known { card, .. }) = self.promptly(self.presence.card(room)).await {
             return card.membership;
         }

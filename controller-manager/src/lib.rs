@@ -31,6 +31,7 @@ mod error;
 mod kick;
 mod loads;
 mod logs;
+mod memberships;
 mod metrics;
 mod notify;
 mod page;

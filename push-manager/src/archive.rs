@@ -24,7 +24,7 @@ use crate::metrics::{AppendResult, ArchiveMetrics};
 
 /// Before a store of logs. One call without an answer and the next ones are refused: a push must not wait for a store that
 /// hangs, and a task of ours looks when it answers again. The deadline leaves a push most of the second that it waits by
-/// default, and a node the time to ask another push-manager.
+/// default.
 const GATE: GateSettings = GateSettings {
     name: "the store of recent logs",
     calls_max: 4_096,
@@ -33,6 +33,8 @@ const GATE: GateSettings = GateSettings {
     pause_min: Duration::from_millis(200),
     pause_max: Duration::from_secs(1),
 };
+/// Who comes back with a crowd rather waits than hears that messages may be missing; a node waits longer still.
+const READ_DEADLINE: Duration = Duration::from_secs(1);
 /// SQL takes its time when many rooms are written at once, and what it does not answer is refused.
 const RECORD_DEADLINE: Duration = Duration::from_secs(1);
 /// One append that lost its race for a busy room must not refuse the pushes to all others.
@@ -75,7 +77,7 @@ impl Archive {
         let record = |name| {
             Gate::new(GateSettings { name, deadline: RECORD_DEADLINE, failures: RECORD_FAILURES, ..GATE })
         };
-        let reads = |name| Gate::new(GateSettings { name, ..GATE });
+        let reads = |name| Gate::new(GateSettings { name, deadline: READ_DEADLINE, failures: 2, ..GATE });
         Self {
             logs,
             recent: Retention {

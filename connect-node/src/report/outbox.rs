@@ -6,7 +6,7 @@
 //!
 //! | change | answered late | stream broke |
 //! |---|---|---|
-//! | opened | counts | asked again while somebody waits, else the slice is unsure |
+//! | opened | counts; not sent yet, it goes in its turn | asked again while somebody waits, else the slice is unsure |
 //! | join | slice unsure: the session did not enter | as opened |
 //! | closed | | slice unsure |
 //! | leave | | sent again, as nothing else releases the seat, unless its session has asked to join again |
@@ -138,6 +138,8 @@ pub struct Outbox {
     under_way: usize,
     /// Leaves that are kept.
     leaves: HashMap<(SessionKey, String), u64>,
+    /// Of sessions that were welcomed before their turn came.
+    late: HashMap<SessionKey, u64>,
     /// To be sent again with the next heartbeat: the controller could not do it now.
     postponed: Vec<u64>,
     slices: [Slice; SLICES],
@@ -152,6 +154,7 @@ impl Default for Outbox {
             unsent: Unsent::default(),
             under_way: 0,
             leaves: HashMap::new(),
+            late: HashMap::new(),
             postponed: Vec::new(),
             slices: [Slice::default(); SLICES],
             is_linked: false,
@@ -179,6 +182,10 @@ impl Outbox {
     ) -> Option<Asked> {
         if let Some(leave) = self.leaves.get(&(session, change.room_id.clone())).copied() {
             self.supersede(leave);
+        }
+        if let Some(opened) = self.late.remove(&session) {
+            // The controller has to know a session that joins.
+            self.unsent.in_rooms.push_back(opened);
         }
         let asked = self.ask(session, id, Change::Join(change))?;
         if let Some(kept) = self.kept.get_mut(&asked.request) {
@@ -250,6 +257,9 @@ impl Outbox {
     fn remove(&mut self, request: u64) -> Option<Kept> {
         let kept = self.kept.remove(&request)?;
         self.under_way -= usize::from(kept.sent_at.is_some());
+        if let Change::Opened(_) = kept.change {
+            self.late.remove(&kept.session);
+        }
         if let Change::Leave(change) = &kept.change {
             let place = (kept.session, change.room_id.clone());
             if self.leaves.get(&place) == Some(&request) {
@@ -272,6 +282,11 @@ impl Outbox {
             return;
         }
         if matches!(kept.change, Change::Opened(_)) {
+            if self.is_linked {
+                // It goes in its turn: its slice would tell hundreds of others again.
+                self.late.insert(kept.session, request);
+                return;
+            }
             self.slices[kept.slice].mark_unsure();
         }
         self.remove(request);
@@ -303,6 +318,7 @@ impl Outbox {
             stays
         });
         self.under_way = 0;
+        self.late.clear();
         self.unsent = Unsent::of(&self.kept);
         self.postponed.clear();
     }
@@ -320,7 +336,9 @@ impl Outbox {
             && self.under_way < UNDER_WAY_MAX
             && let Some(request) = self.unsent.pop()
         {
-            let Some(kept) = self.kept.get_mut(&request) else { continue };
+            let Some(kept) = self.kept.get_mut(&request).filter(|kept| kept.sent_at.is_none()) else {
+                continue;
+            };
             if kept.send_by.is_some_and(|by| by < now) {
                 if let Some(waiter) = self.remove(request).and_then(|kept| kept.waiter) {
                     // Whoever no longer waits needs no answer.
@@ -335,6 +353,9 @@ impl Outbox {
             }
             self.under_way += 1;
             kept.sent_at = Some(now);
+            if let Change::Opened(_) = change {
+                self.late.remove(&kept.session);
+            }
             // Versions grow in the order of the stream: a gap tells the controller that something was lost.
             let slice = &mut self.slices[kept.slice];
             slice.version += 1;

@@ -89,6 +89,24 @@ fn of_a_crowd_those_who_were_welcomed_go_before_those_who_only_come() {
 }
 
 #[test]
+fn a_session_that_was_welcomed_before_its_turn_is_told_once_and_before_it_joins() {
+    let (mut outbox, now) = (Outbox::default(), Instant::now());
+    outbox.link_up();
+    let ids: Vec<SessionId> = (0..3).map(|_| SessionId::random()).collect();
+    let open = |outbox: &mut Outbox, user: u32| {
+        outbox.opened(key(user), ids[user as usize], SessionRecord::default()).expect("there is room")
+    };
+    let opened: Vec<_> = (0..3).map(|user| open(&mut outbox, user).request).collect();
+    opened.iter().for_each(|request| outbox.give_up(*request));
+    let join = outbox.join(key(2), ids[2], place(ids[2], 2), now).expect("there is room");
+    let order: Vec<u64> = sent(&mut outbox, now).iter().map(|change| change.request).collect();
+    assert_eq!(order, [opened[2], join.request, opened[0], opened[1]]);
+    assert!(outbox.take_unsure().is_empty(), "its slice need not be told");
+    outbox.link_down();
+    assert!(!outbox.take_unsure().is_empty(), "what was on its way may be lost");
+}
+
+#[test]
 fn a_join_that_would_be_answered_too_late_is_refused_without_being_sent() {
     let (mut outbox, now) = (Outbox::default(), Instant::now());
     outbox.link_up();

@@ -11,7 +11,7 @@ use roomcast_store::{
     Error as StoreError,
     presence::{Claim, Exit, IndexedSession, NodeRef},
 };
-use roomcast_types::{Membership, Position, RoomId, SessionId, UserId};
+use roomcast_types::{Position, RoomId, SessionId, UserId};
 
 use super::{
     change::{Change, Place, What, error},
@@ -117,7 +117,7 @@ impl Applier {
         session: SessionId,
         rooms: &[RoomId],
     ) -> Result<(), StoreError> {
-        drop_session(&self.controller, &self.node, user, session, rooms, &HashMap::new()).await
+        drop_session(&self.controller, &self.node, user, session, rooms).await
     }
 
     async fn join(&self, place: Place) -> (Answer, bool) {
@@ -208,20 +208,16 @@ fn no_answer() -> StoreError {
 }
 
 /// Takes a session that ended out of its rooms, off its user and out of the index: in this order, so that a sweep
-/// that was interrupted finds what is left. `memberships`: those of the rooms that the caller has read just now.
+/// that was interrupted finds what is left.
 pub(crate) async fn drop_session(
     controller: &Controller,
     node: &NodeRef,
     user: &UserId,
     session: SessionId,
     rooms: &[RoomId],
-    memberships: &HashMap<RoomId, Membership>,
 ) -> Result<(), StoreError> {
     for room in rooms {
-        match memberships.get(room) {
-            Some(membership) => exit_as(controller, room, user, session, *membership).await?,
-            None => exit_away(controller, room, user, session).await?,
-        }
+        exit_away(controller, room, user, session).await?;
     }
     controller.presence.drop_session(user, session).await?;
     controller.presence.unindex(node, session).await
@@ -234,19 +230,8 @@ pub(crate) async fn exit_away(
     user: &UserId,
     session: SessionId,
 ) -> Result<(), StoreError> {
-    let membership = controller.membership(room).await;
-    exit_as(controller, room, user, session, membership).await
-}
-
-async fn exit_as(
-    controller: &Controller,
-    room: &RoomId,
-    user: &UserId,
-    session: SessionId,
-    membership: Membership,
-) -> Result<(), StoreError> {
     let now = controller.clock.now().await;
-    let due = controller.due(membership, now);
+    let due = controller.due(controller.membership(room).await, now);
     controller.presence.exit(room, user, session, Exit::Away { now, due }).await?;
     Ok(())
 }

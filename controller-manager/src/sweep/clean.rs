@@ -1,10 +1,6 @@
 //! Takes everything a dead node held out of presence; the seats wait for their users.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use roomcast_store::{
@@ -43,30 +39,26 @@ pub(super) async fn sweep(controller: &Arc<Controller>, node: &NodeRef, cause: C
 }
 
 async fn clean(controller: &Controller, node: &NodeRef) -> Result<u64, StoreError> {
-    let (mut sessions, mut rooms) = (0, HashMap::new());
+    let (mut sessions, mut rooms) = (0, HashSet::new());
     // Other controllers sweep it as well, and each begins elsewhere: what one has done the others find empty.
     let begin = rand::random_range(0..SLICES);
     for slice in (begin..SLICES).chain(0..begin) {
         let indexed = controller.presence.indexed(node, slice).await?;
         sessions += indexed.len() as u64;
-        for room in indexed.iter().flat_map(|session| &session.rooms) {
-            if !rooms.contains_key(room) {
-                rooms.insert(room.clone(), controller.membership(room).await);
-            }
-        }
+        rooms.extend(indexed.iter().flat_map(|session| session.rooms.iter().cloned()));
         let drops = indexed.iter().map(|session| {
             let (user, id) = (&session.user_id, session.entry.session_id);
-            drop_session(controller, node, user, id, &session.rooms, &rooms).boxed()
+            drop_session(controller, node, user, id, &session.rooms).boxed()
         });
         concurrent::all(drops.collect(), AT_ONCE).await?;
     }
     controller.presence.forget_node(node).await?;
-    audit_later(controller, rooms.into_keys());
+    audit_later(controller, rooms);
     Ok(sessions)
 }
 
 /// A seat that was given while the node died may have no presence at all.
-fn audit_later(controller: &Controller, rooms: impl Iterator<Item = RoomId>) {
+fn audit_later(controller: &Controller, rooms: HashSet<RoomId>) {
     for room in rooms {
         controller.audits.push(room);
     }

@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{process::setpriority_process, thread::gettid};
 use tokio::{sync::watch, task::LocalSet};
 
 use self::{connection::Profile, session::Session};
@@ -26,6 +27,9 @@ use super::history::History;
 const SESSIONS_PER_SOURCE: usize = 2_500;
 /// Between the first connections of one thread: all at once would be another scenario.
 const START_EVERY: Duration = Duration::from_micros(500);
+
+/// Clients are machines of their own: here, they do not queue behind the servers for a core.
+const PRIORITY: i32 = -10;
 
 /// Milliseconds since the begin of a run.
 #[derive(Debug, Clone, Copy)]
@@ -234,6 +238,8 @@ impl Crowd {
 
 /// One thread with its part of the sessions.
 fn run(thread: usize, plan: &Plan, shared: &Shared, orders: &watch::Receiver<Order>) -> Vec<History> {
+    // Fails without the right to do so; then the times are a little worse than what clients of other machines would see.
+    let _ = setpriority_process(Some(gettid()), PRIORITY);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         let mut sessions = Vec::new();
