@@ -3,6 +3,8 @@
 use super::{Answer, Defect, History, Kind, Push, Saw};
 use crate::drill::stage::Fault;
 
+/// Until a process that is killed has gone.
+const TAKES_EFFECT_MS: u32 = 10;
 /// Before a fault, as the measure for what comes during it.
 const CALM_MS: u32 = 3_000;
 /// With up to this share of the sessions lost, they are back within these times.
@@ -23,7 +25,8 @@ pub struct Aftermath {
     pub lost: usize,
     /// From the loss to the room, in milliseconds; the median and the 99th of 100.
     pub back_ms: Option<(u32, u32)>,
-    /// From the fault to the first receipt that says that something is amiss, in milliseconds.
+    /// From the fault to the first receipt of a push that did not wait for the node: it says that something is amiss, or no
+    /// longer counts the node. In milliseconds.
     pub noticed_ms: Option<u32>,
     /// From the push to the application, on nodes that the fault does not concern: the 99th of 100 deliveries, before the
     /// fault and while it stood.
@@ -55,8 +58,10 @@ fn after(fault: &Fault, end: u32, sessions: &[History], pushes: &[Push], nodes: 
     let lost = back.len();
     let mut times: Vec<_> = back.into_iter().flatten().collect();
     let back_ms = quantile(&mut times, 0.5).zip(quantile(&mut times, 0.99));
-    let amiss = pushes.iter().filter(|push| window.contains(&push.sent_ms) && is_amiss(push));
-    let noticed_ms = amiss.map(|push| push.answered_ms - fault.ms).min();
+    // Every room has members everywhere: who does not know of the fault waits for the answer of the node.
+    let aware = pushes.iter().filter(|push| window.contains(&push.sent_ms.saturating_sub(TAKES_EFFECT_MS)));
+    let aware = aware.filter(|push| is_amiss(push) || is_complete(push));
+    let noticed_ms = aware.map(|push| push.answered_ms - fault.ms).min();
     let victim = fault.victim.as_ref().and_then(|victim| nodes.iter().position(|node| node == victim));
     let others_ms = victim.zip(fault.until_ms).and_then(|(victim, until_ms)| {
         let p99 = |from, to| {
@@ -124,6 +129,10 @@ fn latencies(sessions: &[History], pushes: &[Push], but: u32, from: u32, to: u32
 fn quantile(times: &mut [u32], share: f64) -> Option<u32> {
     times.sort_unstable();
     times.get((times.len().saturating_sub(1) as f64 * share) as usize).copied()
+}
+
+fn is_complete(push: &Push) -> bool {
+    matches!(&push.answer, Answer::Accepted(accepted) if accepted.is_complete)
 }
 
 fn is_amiss(push: &Push) -> bool {
