@@ -196,6 +196,7 @@ fn gathering(setup: &Setup, platform: &Platform) -> crowd::Plan {
         sessions: setup.sessions,
         rooms: setup.rooms,
         nodes: platform.role("connect-node").iter().map(|node| node.http()).collect(),
+        proxied: platform.role("connect-node").iter().map(|node| node.http_proxied()).collect(),
         threads: setup.threads,
         seed: setup.seed,
         kind: setup.kind,

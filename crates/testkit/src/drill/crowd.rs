@@ -31,6 +31,9 @@ const START_EVERY: Duration = Duration::from_micros(500);
 /// Clients are machines of their own: here, they do not queue behind the servers for a core.
 const PRIORITY: i32 = -10;
 
+/// One in so many sessions has a proxy before its node.
+pub const PROXIED_EVERY: usize = 10;
+
 /// Milliseconds since the begin of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock(Instant);
@@ -129,6 +132,8 @@ pub struct Plan {
     pub rooms: usize,
     /// Client ports of the nodes.
     pub nodes: Vec<SocketAddr>,
+    /// The same behind proxies, in the same order: one in [`PROXIED_EVERY`] sessions goes there. None: no session does.
+    pub proxied: Vec<SocketAddr>,
     /// Threads that hold them.
     pub threads: usize,
     /// Of their jitter.
@@ -262,6 +267,8 @@ fn run(thread: usize, plan: &Plan, shared: &Shared, orders: &watch::Receiver<Ord
 fn profile(index: usize, plan: &Plan) -> Profile {
     let room = index % plan.rooms;
     // Sessions that follow each other are in different rooms and on different nodes.
+    let is_proxied = (index / plan.rooms).is_multiple_of(PROXIED_EVERY);
+    let doors = plan.nodes.iter().copied().zip(plan.proxied.iter().copied());
     let number = u8::try_from(index / SESSIONS_PER_SOURCE + 1).expect("less than 600,000 sessions");
     Profile {
         user: user_id(index),
@@ -269,5 +276,6 @@ fn profile(index: usize, plan: &Plan) -> Profile {
         room_id: room_id(room),
         room: room as u32,
         source: Ipv4Addr::new(127, 0, 4, number),
+        doors: if is_proxied { doors.collect() } else { Vec::new() },
     }
 }

@@ -77,7 +77,8 @@ async fn a_crowd_of_the_products_own_clients_sees_what_lean_sessions_see() {
         Platform::builder(programs::folder()).nodes(2).push_managers(1).controllers(1).start().await;
     let nodes: Vec<_> = platform.role("connect-node").iter().map(|node| node.http()).collect();
     for kind in [Kind::Lean, Kind::Product] {
-        let plan = Plan { sessions: 20, rooms: 2, nodes: nodes.clone(), threads: 2, seed: 1, kind };
+        let (nodes, proxied) = (nodes.clone(), Vec::new());
+        let plan = Plan { sessions: 20, rooms: 2, nodes, proxied, threads: 2, seed: 1, kind };
         let crowd = Crowd::start(plan, Clock::start());
         crowd.all_connected(Duration::from_secs(20)).await.unwrap();
         let api = roomcast_testkit::Api::new(platform.part("push-manager-1").grpc());

@@ -1,6 +1,9 @@
 //! etcd is away, or has forgotten.
 
-use crate::drill::stage::{Scenario, Stage};
+use crate::{
+    drill::stage::{Scenario, Stage},
+    proxy::Direction,
+};
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("kill-etcd", "without etcd everything that is there goes on", |stage| {
@@ -11,12 +14,34 @@ pub const ALL: &[Scenario] = &[
     }),
     Scenario::new("revoke-leases", "all leases gone at once end nobody", |stage| Box::pin(revoke(stage))),
     Scenario::new("wipe-etcd", "an etcd that forgot everything is told again", |stage| Box::pin(wipe(stage))),
+    Scenario::new("lose-watch", "what a watch did not tell is found all the same", |stage| {
+        Box::pin(lose(stage))
+    }),
     Scenario::new(
         "kill-etcd-and-node",
         "a node that dies while etcd is away is noticed all the same",
         |stage| Box::pin(kill_with_node(stage)),
     ),
 ];
+
+/// What etcd tells does not arrive, and then its connections break.
+async fn lose(stage: &Stage) {
+    let node = stage.any("connect-node");
+    stage.fault(format!("no word from etcd to anybody, and kill -9 {}", node.name()));
+    let ways: Vec<_> = ["connect-node", "push-manager", "controller"]
+        .iter()
+        .flat_map(|role| stage.platform.between(role, "etcd"))
+        .collect();
+    ways.iter().for_each(|way| way.hold(Direction::Back));
+    node.kill();
+    stage.hold().await;
+    ways.iter().for_each(|way| {
+        way.reset();
+        way.mend();
+    });
+    node.start_again();
+    node.until_ready().await;
+}
 
 async fn kill(stage: &Stage) {
     let etcd = &stage.platform.servers().etcd;

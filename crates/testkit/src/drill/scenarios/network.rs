@@ -27,6 +27,14 @@ pub const ALL: &[Scenario] = &[
             stage.between("no way", stage.any("connect-node").name(), "controller", Proxy::part).await
         })
     }),
+    Scenario::new("late-reports", "a leave that a controller hears of late takes nobody's seat", |stage| {
+        Box::pin(async {
+            let node = stage.any("connect-node").name();
+            let hold = |way: &Proxy| way.hold(Direction::Onward);
+            let reports = stage.between("no report", node, "controller", hold);
+            tokio::join!(reports, async { super::clients::reconnect_some(stage) });
+        })
+    }),
     Scenario::new("cut-lanes", "lanes that end and cannot be dialed lose no logged message", |stage| {
         Box::pin(async {
             stage.between("a cut", stage.any("connect-node").name(), "push-manager", Proxy::cut).await;
