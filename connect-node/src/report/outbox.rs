@@ -14,7 +14,7 @@
 //! Only so many changes are under way at once: what exceeds what the controller can do waits here, where giving it up
 //! costs nothing, and not there.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use roomcast_proto::pubsub::{
     ChangeResult, RoomChange, SessionChange, SessionRecord, session_change::Change,
@@ -24,6 +24,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::answer::{self, busy};
 pub use super::answer::{Answer, Consequence};
+use super::unsent::Unsent;
 use crate::ports::SessionKey;
 
 /// Slices of a node.
@@ -88,46 +89,6 @@ impl Slice {
     }
 }
 
-/// Numbers of changes, some of which may be gone. A session that was welcomed is on its way into a room, and goes before
-/// those that only come: so a crowd is served one after the other, and not all of it at the end.
-#[derive(Default)]
-struct Unsent {
-    /// Joins and leaves.
-    in_rooms: VecDeque<u64>,
-    /// Sessions that open or have closed: neither comes before a join of the same session.
-    sessions: VecDeque<u64>,
-}
-
-impl Unsent {
-    fn of(kept: &BTreeMap<u64, Kept>) -> Self {
-        let mut unsent = Self::default();
-        for (request, kept) in kept {
-            unsent.push(*request, &kept.change);
-        }
-        unsent
-    }
-
-    fn push(&mut self, request: u64, change: &Change) {
-        match change {
-            Change::Join(_) | Change::Leave(_) => self.in_rooms.push_back(request),
-            Change::Opened(_) | Change::Closed(_) => self.sessions.push_back(request),
-        }
-    }
-
-    fn pop(&mut self) -> Option<u64> {
-        self.in_rooms.pop_front().or_else(|| self.sessions.pop_front())
-    }
-
-    fn retain(&mut self, stays: impl Fn(&u64) -> bool) {
-        self.in_rooms.retain(&stays);
-        self.sessions.retain(&stays);
-    }
-
-    fn len(&self) -> usize {
-        self.in_rooms.len() + self.sessions.len()
-    }
-}
-
 /// See the module.
 pub struct Outbox {
     next_request: u64,
@@ -185,7 +146,7 @@ impl Outbox {
         }
         if let Some(opened) = self.late.remove(&session) {
             // The controller has to know a session that joins.
-            self.unsent.in_rooms.push_back(opened);
+            self.unsent.hurry(opened);
         }
         let asked = self.ask(session, id, Change::Join(change))?;
         if let Some(kept) = self.kept.get_mut(&asked.request) {
@@ -319,7 +280,7 @@ impl Outbox {
         });
         self.under_way = 0;
         self.late.clear();
-        self.unsent = Unsent::of(&self.kept);
+        self.unsent = Unsent::of(self.kept.iter().map(|(request, kept)| (*request, &kept.change)));
         self.postponed.clear();
     }
 
@@ -416,7 +377,7 @@ impl Outbox {
 
     /// Slices to send with a heartbeat, whether asked for or unsure; also lets postponed changes go again.
     pub fn take_unsure(&mut self) -> Vec<usize> {
-        self.unsent.in_rooms.extend(self.postponed.drain(..));
+        self.postponed.drain(..).for_each(|request| self.unsent.hurry(request));
         self.take_slices(|slice| slice.is_wanted || slice.is_unsure)
     }
 
