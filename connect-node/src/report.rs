@@ -14,6 +14,7 @@ mod message;
 pub mod outbox;
 pub mod reads;
 mod share;
+mod slice;
 mod unsent;
 
 use std::{sync::Arc, time::Duration};

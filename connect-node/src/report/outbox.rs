@@ -24,7 +24,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::answer::{self, busy};
 pub use super::answer::{Answer, Consequence};
-use super::unsent::Unsent;
+use super::{slice::Slice, unsent::Unsent};
 use crate::ports::SessionKey;
 
 /// Slices of a node.
@@ -65,27 +65,6 @@ struct Kept {
 impl Kept {
     fn is_awaited(&self) -> bool {
         self.waiter.as_ref().is_some_and(|waiter| !waiter.is_closed())
-    }
-}
-
-#[derive(Clone, Copy, Default)]
-struct Slice {
-    version: u64,
-    /// The controller may know something else under this version.
-    is_unsure: bool,
-    /// The controller asked for it.
-    is_wanted: bool,
-    /// How often it was sent in full.
-    sends: u64,
-}
-
-impl Slice {
-    /// The version grows with it: should the slice get lost on its way, the versions still differ.
-    fn mark_unsure(&mut self) {
-        if !self.is_unsure {
-            self.is_unsure = true;
-            self.version += 1;
-        }
     }
 }
 
@@ -387,10 +366,7 @@ impl Outbox {
 
     /// A slice is being sent in full.
     pub fn slice_sent(&mut self, index: usize) {
-        let slice = &mut self.slices[index];
-        slice.is_unsure = false;
-        slice.is_wanted = false;
-        slice.sends += 1;
+        self.slices[index].sent();
     }
 
     /// How often the slice of a session was sent in full: shows whether that happened in between.
