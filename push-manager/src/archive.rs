@@ -22,14 +22,14 @@ use sweep::Renewals;
 
 use crate::metrics::{AppendResult, ArchiveMetrics};
 
-/// Before a store of logs. One call without an answer and the next ones are refused: a push must not wait for a store that
+/// Before a store of logs. Two calls without an answer and the next ones are refused: a push must not wait for a store that
 /// hangs, and a task of ours looks when it answers again. The deadline leaves a push most of the second that it waits by
 /// default.
 const GATE: GateSettings = GateSettings {
     name: "the store of recent logs",
     calls_max: 4_096,
-    deadline: Duration::from_millis(350),
-    failures: 1,
+    deadline: Duration::from_millis(500),
+    failures: 2,
     pause_min: Duration::from_millis(200),
     pause_max: Duration::from_secs(1),
 };
@@ -77,7 +77,7 @@ impl Archive {
         let record = |name| {
             Gate::new(GateSettings { name, deadline: RECORD_DEADLINE, failures: RECORD_FAILURES, ..GATE })
         };
-        let reads = |name| Gate::new(GateSettings { name, deadline: READ_DEADLINE, failures: 2, ..GATE });
+        let reads = |name| Gate::new(GateSettings { name, deadline: READ_DEADLINE, ..GATE });
         Self {
             logs,
             recent: Retention {
