@@ -9,7 +9,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::controller::{refusal, willing};
 use crate::{
     ports::SessionKey,
-    report::outbox::{Answer, Outbox},
+    report::outbox::{Answer, Asked, Outbox},
 };
 
 fn key(slot: u32) -> SessionKey {
@@ -35,6 +35,10 @@ fn sent(outbox: &mut Outbox, now: Instant) -> Vec<SessionChange> {
         }
         all.extend(some);
     }
+}
+
+fn open(outbox: &mut Outbox, ids: &[SessionId], user: u32) -> Asked {
+    outbox.opened(key(user), ids[user as usize], SessionRecord::default()).expect("there is room")
 }
 
 fn join_all(outbox: &mut Outbox, count: u32, send_by: Instant) -> Vec<oneshot::Receiver<Answer>> {
@@ -72,10 +76,7 @@ fn of_a_crowd_those_who_were_welcomed_go_before_those_who_only_come() {
     let (mut outbox, now) = (Outbox::default(), Instant::now());
     outbox.link_up();
     let ids: Vec<SessionId> = (0..300).map(|_| SessionId::random()).collect();
-    let open = |outbox: &mut Outbox, user: u32| {
-        outbox.opened(key(user), ids[user as usize], SessionRecord::default()).expect("there is room").answer
-    };
-    let _waiting: Vec<_> = (0..299).map(|user| open(&mut outbox, user)).collect();
+    let _waiting: Vec<_> = (0..299).map(|user| open(&mut outbox, &ids, user)).collect();
     let first = outbox.take_changes(now, 1, |_, _| true);
     let join = outbox.join(key(0), ids[0], place(ids[0], 0), now).expect("there is room");
     outbox.closed(key(0), ids[0], SessionRecord::default());
@@ -93,10 +94,7 @@ fn a_session_that_was_welcomed_before_its_turn_is_told_once_and_before_it_joins(
     let (mut outbox, now) = (Outbox::default(), Instant::now());
     outbox.link_up();
     let ids: Vec<SessionId> = (0..3).map(|_| SessionId::random()).collect();
-    let open = |outbox: &mut Outbox, user: u32| {
-        outbox.opened(key(user), ids[user as usize], SessionRecord::default()).expect("there is room")
-    };
-    let opened: Vec<_> = (0..3).map(|user| open(&mut outbox, user).request).collect();
+    let opened: Vec<_> = (0..3).map(|user| open(&mut outbox, &ids, user).request).collect();
     opened.iter().for_each(|request| outbox.give_up(*request));
     let join = outbox.join(key(2), ids[2], place(ids[2], 2), now).expect("there is room");
     let order: Vec<u64> = sent(&mut outbox, now).iter().map(|change| change.request).collect();
