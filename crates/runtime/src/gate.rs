@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | closed | a call meets an outage, for the `failures`th time in a row | open |
 //! | closed | a call succeeds | the count starts over |
+//! | closed | a call is late, and others were answered since it began | nothing: it is slow, and not away |
 //! | open | a call comes before the pause is over | refused |
 //! | open | a call comes after it | half open: this call is the trial |
 //! | half open | another call comes | refused |
@@ -92,6 +93,8 @@ pub struct Gate {
 struct Breaker {
     state: State,
     pauses: Backoff,
+    /// Calls that were answered, ever.
+    answers: u64,
     /// False until the first answer of what somebody else waits for, and tells about.
     is_telling: bool,
 }
@@ -110,7 +113,7 @@ impl Gate {
         Self {
             settings,
             calls: Semaphore::new(settings.calls_max),
-            breaker: Mutex::new(Breaker { state: State::Closed { failures: 0 }, pauses, is_telling: true }),
+            breaker: Mutex::new(Breaker { state: State::Closed { failures: 0 }, pauses, answers: 0, is_telling: true }),
             refused: AtomicU64::new(0),
         }
     }
@@ -139,10 +142,10 @@ impl Gate {
             Err(_) => true,
         };
         trial.is_judged = true;
-        if met_outage {
-            self.failed()
-        } else {
+        if !met_outage {
             self.succeeded()
+        } else if answer.is_ok() || !self.answered_others(&trial) {
+            self.failed()
         }
         answer.map_err(|_| Refused::Late { deadline: self.settings.deadline })
     }
@@ -173,14 +176,21 @@ impl Gate {
             }
             State::HalfOpen => return Err(Refused::Open { retry_after: self.settings.pause_min }),
         };
+        let answers = breaker.answers;
         drop(breaker);
-        Ok(Call { gate: self, is_trial, is_judged: false, _permit: permit })
+        Ok(Call { gate: self, is_trial, is_judged: false, answers, _permit: permit })
+    }
+
+    /// Whether it answered other calls while this one waited.
+    fn answered_others(&self, call: &Call<'_>) -> bool {
+        self.lock().answers > call.answers
     }
 
     fn succeeded(&self) {
         let mut breaker = self.lock();
         let was_open = !matches!(breaker.state, State::Closed { .. });
         breaker.state = State::Closed { failures: 0 };
+        breaker.answers += 1;
         breaker.pauses.reset();
         let is_told = std::mem::replace(&mut breaker.is_telling, true);
         drop(breaker);
@@ -228,6 +238,8 @@ struct Call<'a> {
     gate: &'a Gate,
     is_trial: bool,
     is_judged: bool,
+    /// See [`Breaker::answers`], when it began.
+    answers: u64,
     _permit: tokio::sync::SemaphorePermit<'a>,
 }
 
@@ -297,6 +309,21 @@ mod tests {
             assert_eq!(answer, Err(Refused::Late { deadline: SECOND }));
         }
         assert!(gate.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_calls_do_not_count_while_others_are_answered() {
+        let gate = gate();
+        let never = || gate.pass(std::future::pending::<Result<(), ()>>(), |()| false);
+        for _ in 0..3 {
+            let others = async {
+                tokio::time::sleep(SECOND / 2).await;
+                call(&gate, Ok(())).await
+            };
+            let (late, other) = tokio::join!(never(), others);
+            assert_eq!((late, other), (Err(Refused::Late { deadline: SECOND }), Ok(Ok(()))));
+        }
+        assert!(!gate.is_open());
     }
 
     #[tokio::test(start_paused = true)]
