@@ -15,7 +15,7 @@ use roomcast_proto::pubsub::{
 };
 use tokio::{
     sync::{Notify, Semaphore, oneshot},
-    time::{Instant, MissedTickBehavior, interval, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tonic::{
     Response, Status,
@@ -38,6 +38,8 @@ const WAITING_MAX: usize = 65_536;
 /// When the next push-manager is asked as well, and how long all of them together may take.
 const NEXT: Duration = Duration::from_millis(250);
 const ALL: Duration = Duration::from_millis(2_500);
+/// When a question that nobody could answer is asked again, as long as there is time.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_millis(250);
 /// Answers hold parts of logs.
@@ -65,6 +67,8 @@ struct Queue {
 
 struct Ask {
     query: LogQuery,
+    /// Until when it is asked again.
+    until: Instant,
     /// Receiver: whoever asked; it may have gone.
     answer: oneshot::Sender<LogAnswer>,
 }
@@ -86,10 +90,10 @@ impl Reader {
             if waiting.len() >= WAITING_MAX {
                 return None;
             }
-            waiting.push(Ask { query, answer });
+            waiting.push(Ask { query, until: Instant::now() + ALL, answer });
         }
         queue.wake.notify_one();
-        answered.await.ok().filter(|answer| answer.state() != log_answer::State::Unavailable)
+        answered.await.ok()
     }
 
     fn queue(&self, query: &LogQuery) -> &Queue {
@@ -151,7 +155,21 @@ impl Reader {
         None
     }
 
-    async fn read(&self, hub: &Core, asks: Vec<Ask>) {
+    /// Asks again while there is time: whoever gets no answer has to be told that messages are missing.
+    async fn read(&self, hub: &Core, mut asks: Vec<Ask>) {
+        loop {
+            asks = self.read_once(hub, asks).await;
+            let again = Instant::now() + AGAIN;
+            asks.retain(|ask| again < ask.until && !ask.answer.is_closed());
+            if asks.is_empty() {
+                return;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Those that are unanswered.
+    async fn read_once(&self, hub: &Core, asks: Vec<Ask>) -> Vec<Ask> {
         let mut queries: Vec<LogQuery> = Vec::with_capacity(asks.len());
         let mut places = HashMap::new();
         let mut place = |ask: &Ask| {
@@ -170,12 +188,16 @@ impl Reader {
             })
             .await;
         let answers = reply.map(|reply| reply.answers).unwrap_or_default();
+        let is_answer = |answer: &&LogAnswer| answer.state() != log_answer::State::Unavailable;
+        let mut unanswered = Vec::new();
         for (ask, place) in asks.into_iter().zip(asked) {
-            if let Some(answer) = answers.get(place) {
+            match answers.get(place).filter(is_answer) {
                 // Who asked may have gone.
-                let _ = ask.answer.send(answer.clone());
+                Some(answer) => drop(ask.answer.send(answer.clone())),
+                None => unanswered.push(ask),
             }
         }
+        unanswered
     }
 
     /// A user's session acknowledged messages of the inbox. What nobody takes comes again with the next connection.
