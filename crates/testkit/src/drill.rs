@@ -62,6 +62,8 @@ pub struct Setup {
     pub threads: usize,
     /// Which client its sessions are.
     pub kind: crowd::Kind,
+    /// Whether there are proxies between all parts and before one in ten clients: scenarios that break ways need them.
+    pub is_proxied: bool,
     /// How long a fault stands that has no length of its own.
     pub hold: Duration,
     /// Whether it is a failure when something takes longer than promised; a busy machine cannot tell.
@@ -84,6 +86,7 @@ impl Setup {
             parts: [2, 2, 3],
             threads: 1,
             kind: crowd::Kind::Lean,
+            is_proxied: true,
             hold: Duration::from_secs(3),
             is_timed: false,
             is_told: false,
@@ -188,15 +191,18 @@ async fn start(setup: &Setup) -> Platform {
     let [controllers, push_managers, nodes] = setup.parts;
     let seats = format!("room.default_max_users={}", (setup.sessions / setup.rooms + 1).max(100));
     let builder = Platform::builder(&setup.programs).controllers(controllers).push_managers(push_managers);
+    let builder = if setup.is_proxied { builder } else { builder.direct() };
     builder.nodes(nodes).set(&seats).set("connect_node.shards=1").start().await
 }
 
 fn gathering(setup: &Setup, platform: &Platform) -> crowd::Plan {
+    let nodes = platform.role("connect-node");
+    let proxied = if setup.is_proxied { nodes.as_slice() } else { &[] };
     crowd::Plan {
         sessions: setup.sessions,
         rooms: setup.rooms,
-        nodes: platform.role("connect-node").iter().map(|node| node.http()).collect(),
-        proxied: platform.role("connect-node").iter().map(|node| node.http_proxied()).collect(),
+        nodes: nodes.iter().map(|node| node.http()).collect(),
+        proxied: proxied.iter().map(|node| node.http_proxied()).collect(),
         threads: setup.threads,
         seed: setup.seed,
         kind: setup.kind,

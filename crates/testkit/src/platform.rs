@@ -30,6 +30,7 @@ pub struct PlatformBuilder {
     programs: PathBuf,
     counts: [usize; 3],
     sets: Vec<String>,
+    is_proxied: bool,
 }
 
 /// Role words, in the order in which they are counted and started.
@@ -60,6 +61,12 @@ impl PlatformBuilder {
         self
     }
 
+    /// Without proxies: no way can be broken, and none costs anything.
+    pub fn direct(mut self) -> Self {
+        self.is_proxied = false;
+        self
+    }
+
     /// Starts everything and returns when all parts are ready.
     pub async fn start(self) -> Platform {
         let servers = Servers::start().await;
@@ -72,10 +79,13 @@ impl PlatformBuilder {
             .iter()
             .zip(self.counts)
             .flat_map(|(role, count)| (1..=count).map(move |number| (*role, format!("{role}-{number}"))));
-        let places: Vec<_> =
-            names.enumerate().map(|(index, (role, name))| Place::new(index, role, name)).collect();
+        let place = |(index, (role, name))| Place::new(index, role, name, self.is_proxied);
+        let places: Vec<_> = names.enumerate().map(place).collect();
         let pids = Pids::default();
-        let ways = Ways::start(&places, &servers, &pids).await;
+        let ways = match self.is_proxied {
+            true => Ways::start(&places, &servers, &pids).await,
+            false => Ways::none(&servers),
+        };
         let parts = places.into_iter().enumerate().map(|(index, place)| {
             let stores = ways.stores(index, servers.database());
             Part::start(place, &self.programs, &stores, &self.sets, pids.clone(), index)
@@ -94,7 +104,7 @@ pub struct Platform {
 impl Platform {
     /// Two controllers, two push-managers and three nodes of the programs in a folder.
     pub fn builder(programs: &Path) -> PlatformBuilder {
-        PlatformBuilder { programs: programs.to_owned(), counts: [2, 2, 3], sets: Vec::new() }
+        PlatformBuilder { programs: programs.to_owned(), counts: [2, 2, 3], sets: Vec::new(), is_proxied: true }
     }
 
     /// Waits until every part is ready and does without nothing.

@@ -43,6 +43,9 @@ struct Arguments {
     /// Sessions are the product's own client in place of one that costs less.
     #[arg(long)]
     product: bool,
+    /// No proxies between the parts, for scenarios that break processes or stores alone: they take a tenth of two cores.
+    #[arg(long)]
+    direct: bool,
     /// It is a failure, too, when something takes longer than promised.
     #[arg(long)]
     timed: bool,
@@ -69,6 +72,7 @@ async fn main() -> ExitCode {
     (setup.sessions, setup.rooms) = (arguments.sessions as usize, arguments.rooms as usize);
     (setup.rate, setup.parts[2]) = (arguments.rate, arguments.nodes.into());
     (setup.is_timed, setup.logs) = (arguments.timed, Some(arguments.logs));
+    setup.is_proxied = !arguments.direct;
     if arguments.product {
         setup.kind = crowd::Kind::Product;
     }

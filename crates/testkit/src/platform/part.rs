@@ -34,11 +34,12 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new(index: usize, role: &'static str, name: String) -> Self {
+    /// `is_proxied`: others find it at another address than where it listens.
+    pub fn new(index: usize, role: &'static str, name: String, is_proxied: bool) -> Self {
         let number = u8::try_from(index + 1).expect("less than 255 parts");
         let at = |net| Ipv4Addr::new(127, 0, net, number);
         let port = || free_on([at(1), at(2)]);
-        let (own, advertised, stores) = (at(1), at(2), at(3));
+        let (own, advertised, stores) = (at(1), at(if is_proxied { 2 } else { 1 }), at(3));
         Self { role, name, own, advertised, stores, grpc: port(), http: port(), metrics: port() }
     }
 }

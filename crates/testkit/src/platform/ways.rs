@@ -50,10 +50,18 @@ struct Way {
 /// All proxies.
 pub struct Ways {
     ways: Vec<Way>,
-    stores: Vec<Ipv4Addr>,
+    /// Where each part has its ways to the stores.
+    own: Vec<Ipv4Addr>,
+    /// The stores themselves.
+    servers: [(&'static str, SocketAddr); 3],
 }
 
 impl Ways {
+    /// No proxies: parts dial each other and the stores themselves.
+    pub fn none(servers: &Servers) -> Self {
+        Self { ways: Vec::new(), own: Vec::new(), servers: servers.addresses() }
+    }
+
     /// One proxy from each part to each store, and one before each part, which tells apart who dials.
     pub async fn start(places: &[Place], servers: &Servers, pids: &Pids) -> Self {
         let mut ways = Vec::new();
@@ -78,15 +86,17 @@ impl Ways {
                 ways.push(Way { dialer: CLIENTS.to_owned(), target: place.name.clone(), at, proxy });
             }
         }
-        Self { ways, stores: places.iter().map(|place| place.stores).collect() }
+        let own = places.iter().map(|place| place.stores).collect();
+        Self { ways, own, servers: servers.addresses() }
     }
 
-    /// Addresses of the stores' proxies of one part.
+    /// Where one part finds the stores: at proxies of its own, if there are proxies.
     pub fn stores(&self, part: usize, database: &str) -> Stores {
         let at = |store: &str| {
-            let own = self.stores[part];
-            let found = self.ways.iter().find(|way| way.target == store && way.at.ip() == own);
-            found.expect("each part has one to each store").at
+            let is_own = |way: &&Way| way.target == store && way.at.ip() == self.own[part];
+            let way = self.ways.iter().find(is_own).map(|way| way.at);
+            let server = self.servers.iter().find(|(name, _)| *name == store).map(|(_, at)| *at);
+            way.or(server).expect("it is one of the three")
         };
         Stores {
             etcd: format!("etcd://{}", at("etcd")),
@@ -102,14 +112,14 @@ impl Ways {
                 || (is(&way.dialer, other) && is(&way.target, one))
         };
         let found: Vec<_> = self.ways.iter().filter(joins).map(|way| &way.proxy).collect();
-        assert!(!found.is_empty(), "there is no way between {one} and {other}");
+        assert!(!found.is_empty(), "there is no proxy between {one} and {other}");
         found
     }
 
     /// The way of clients to a node.
     pub fn clients(&self, node: &str) -> &Proxy {
         let found = self.ways.iter().find(|way| way.dialer == CLIENTS && way.target == node);
-        &found.unwrap_or_else(|| panic!("there is no node {node}")).proxy
+        &found.unwrap_or_else(|| panic!("there is no proxy before {node}")).proxy
     }
 
     pub fn mend(&self) {
