@@ -10,7 +10,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prost::Message;
 use roomcast_proto::pubsub::{
-    AckInboxRequest, InboxAck, LogAnswer, LogQuery, ReadLogRequest, log_answer, log_query,
+    AckInboxRequest, InboxAck, LogAnswer, LogQuery, ReadLogReply, ReadLogRequest, log_answer, log_query,
     push_manager_service_client::PushManagerServiceClient, room_card,
 };
 use tokio::{
@@ -155,7 +155,8 @@ impl Reader {
         None
     }
 
-    /// Asks again while there is time: whoever gets no answer has to be told that messages are missing.
+    /// Asks again what a push-manager could not read, while there is time: whoever gets no answer has to be told that
+    /// messages are missing.
     async fn read(&self, hub: &Core, mut asks: Vec<Ask>) {
         loop {
             asks = self.read_once(hub, asks).await;
@@ -168,7 +169,7 @@ impl Reader {
         }
     }
 
-    /// Those that are unanswered.
+    /// Those that a push-manager answers for and whose store did not answer it.
     async fn read_once(&self, hub: &Core, asks: Vec<Ask>) -> Vec<Ask> {
         let mut queries: Vec<LogQuery> = Vec::with_capacity(asks.len());
         let mut places = HashMap::new();
@@ -187,7 +188,7 @@ impl Reader {
                 async move { client.read_log(request).await }
             })
             .await;
-        let answers = reply.map(|reply| reply.answers).unwrap_or_default();
+        let Some(ReadLogReply { answers }) = reply else { return Vec::new() };
         let is_answer = |answer: &&LogAnswer| answer.state() != log_answer::State::Unavailable;
         let mut unanswered = Vec::new();
         for (ask, place) in asks.into_iter().zip(asked) {

@@ -29,6 +29,8 @@ const EPOCH: u64 = 0xe1;
 #[derive(Default)]
 struct Kept {
     is_away: bool,
+    /// So many calls are answered without a word on the logs.
+    unread: u32,
     /// Inboxes are never answered.
     inbox_hangs: bool,
     /// Messages of the room `lobby`; offsets count from 1.
@@ -48,9 +50,15 @@ impl PushManagerService for FakeLogs {
         if hangs {
             std::future::pending::<()>().await;
         }
-        let kept = self.0.lock().unwrap();
+        let mut kept = self.0.lock().unwrap();
         if kept.is_away {
             return Err(Status::unavailable("as the test says"));
+        }
+        if kept.unread > 0 {
+            kept.unread -= 1;
+            let unread = LogAnswer { state: State::Unavailable.into(), ..LogAnswer::default() };
+            let answers = vec![unread; request.get_ref().queries.len()];
+            return Ok(Response::new(ReadLogReply { answers }));
         }
         let answers = request.get_ref().queries.iter().map(|query| kept.answer(query)).collect();
         Ok(Response::new(ReadLogReply { answers }))
@@ -211,6 +219,21 @@ async fn who_comes_back_gets_what_he_missed_and_not_what_was_kept_from_him() {
     // A position that came from the future of a store that went back.
     send(&mut bob, since("00000000000000e1", 9)).await;
     assert_eq!(frame(&mut bob).await["recovered"], json!(false));
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_could_not_read_is_asked_again() {
+    let (logs, address, _serving) = FakeLogs::start().await;
+    let world = world_with(&address).await;
+    let mut ann = client(&world.node, "user_id=ann&room_id=lobby").await;
+    assert_eq!(joined(&mut ann).await["offset"], 0);
+    let messages = ["one", "two", "three"].map(|data| logs.append(data));
+    logs.0.lock().unwrap().unread = 2;
+    deliver(&world, 1, &[messages[0].clone(), messages[2].clone()]).await;
+    for (offset, data) in (1..).zip(["one", "two", "three"]) {
+        assert_eq!(said(&mut ann).await, (json!(data), json!(offset)), "and no gap");
+    }
     world.node.stop().await;
 }
 

@@ -113,7 +113,12 @@ impl Gate {
         Self {
             settings,
             calls: Semaphore::new(settings.calls_max),
-            breaker: Mutex::new(Breaker { state: State::Closed { failures: 0 }, pauses, answers: 0, is_telling: true }),
+            breaker: Mutex::new(Breaker {
+                state: State::Closed { failures: 0 },
+                pauses,
+                answers: 0,
+                is_telling: true,
+            }),
             refused: AtomicU64::new(0),
         }
     }

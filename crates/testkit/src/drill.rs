@@ -39,6 +39,8 @@ const CALM: Duration = Duration::from_secs(2);
 const THERE_WITHIN: Duration = Duration::from_secs(120);
 /// How long all sessions may take to be back after the last fault: back-off goes up to 20 s.
 const BACK_WITHIN: Duration = Duration::from_secs(45);
+/// How long a session may take to move from a node that stops to another.
+const GAP_P99_MS: u64 = 1_500;
 /// The last messages are there when none came for so long.
 const SILENCE: Duration = Duration::from_secs(1);
 const SILENCE_WITHIN: Duration = Duration::from_secs(60);
@@ -178,8 +180,12 @@ async fn end(
     report.defects.extend(complaints.map(|line| Defect::new(Kind::Log, line)));
     let nodes: Vec<_> = platform.role("connect-node").iter().map(|node| node.name().to_owned()).collect();
     report.faults = report::aftermath(&faults, &run.sessions, &run.pushes, &nodes);
+    let nodes = platform.role("connect-node").into_iter();
+    report.drains = nodes.flat_map(|node| report::drains(node.name(), &node.said())).collect();
+    report.defects.extend(report::cut(&report.drains));
     if setup.is_timed {
         report.defects.extend(report::late(&report.faults, run.sessions.len()));
+        report.defects.extend(report::slow(&report.drains, GAP_P99_MS));
     }
     report.add_sums(&run);
     if let (Some(logs), false) = (&setup.logs, report.is_good()) {

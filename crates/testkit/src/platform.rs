@@ -104,7 +104,12 @@ pub struct Platform {
 impl Platform {
     /// Two controllers, two push-managers and three nodes of the programs in a folder.
     pub fn builder(programs: &Path) -> PlatformBuilder {
-        PlatformBuilder { programs: programs.to_owned(), counts: [2, 2, 3], sets: Vec::new(), is_proxied: true }
+        PlatformBuilder {
+            programs: programs.to_owned(),
+            counts: [2, 2, 3],
+            sets: Vec::new(),
+            is_proxied: true,
+        }
     }
 
     /// Waits until every part is ready and does without nothing.

@@ -47,6 +47,8 @@ pub enum Kind {
     Receipt,
     /// A push that was not answered, or refused, in spite of retries.
     NotAccepted,
+    /// A node that was told to stop cut sessions.
+    Drained,
     /// A session that was not there at the end.
     NotBack,
     /// Who is where, as the platform knows it, is not the truth.

@@ -1,10 +1,14 @@
 //! What a run came to, for people.
 
 mod aftermath;
+mod drains;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-pub use self::aftermath::{Aftermath, aftermath, late};
+pub use self::{
+    aftermath::{Aftermath, aftermath, late},
+    drains::{Drain, cut, drains, slow},
+};
 use super::{
     checker::{Defect, Kind, count},
     history::{Answer, History, Push, Run, Saw},
@@ -32,6 +36,8 @@ pub struct Report {
     pub flags: usize,
     /// Logged messages that sessions did not get, and were told so.
     pub missing: usize,
+    /// Nodes that stopped in order.
+    pub drains: Vec<Drain>,
     /// How long the map took to be the truth.
     pub map: Duration,
     /// Why connections could not be made.
@@ -101,6 +107,13 @@ impl fmt::Display for Report {
             f,
             "flags     {flags} times an application was told that messages may be missing; {missing} are"
         )?;
+        let (stopped, cut, gap) = drains::sum(&self.drains);
+        if stopped > 0 {
+            writeln!(
+                f,
+                "drains    {stopped} nodes stopped and cut {cut} sessions; gap p99 {gap} ms at most"
+            )?;
+        }
         writeln!(f, "map       the truth again after {:.2} s of quiet", self.map.as_secs_f64())?;
         for (why, times) in self.failures.iter().take(TOLD_MAX) {
             writeln!(f, "refused   {times} times: {why}")?;
