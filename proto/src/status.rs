@@ -5,6 +5,8 @@ use std::time::Duration;
 use roomcast_types::{Code, Fault};
 use tonic::{Code as Grpc, Status, metadata::MetadataValue};
 
+use crate::pubsub::Refusal;
+
 /// Metadata key that carries `retry_after_ms`.
 const RETRY_AFTER: &str = "retry-after-ms";
 
@@ -30,6 +32,25 @@ pub fn status(fault: &Fault) -> Status {
         status.metadata_mut().insert(RETRY_AFTER, millis);
     }
     status
+}
+
+impl From<&Fault> for Refusal {
+    fn from(fault: &Fault) -> Self {
+        let retry_after = fault.retry_after.unwrap_or_default();
+        Self {
+            code: fault.code.as_str().to_owned(),
+            message: fault.message.clone(),
+            retry_after_ms: u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { code, message, retry_after_ms } = refusal;
+        let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms.into()));
+        Self { code: code.parse().unwrap_or(Code::Internal), message, retry_after }
+    }
 }
 
 /// The fault behind a status: its leading word when it is one of ours, else what the gRPC code says.

@@ -12,6 +12,7 @@ mod receipts;
 mod record;
 mod request;
 mod send;
+mod stream;
 mod watch;
 
 use std::{
@@ -26,7 +27,7 @@ use opentelemetry::trace::SpanKind;
 use roomcast_proto::pubsub::{self, DownItem, PushReply, down_item};
 use roomcast_runtime::Span;
 use roomcast_types::{CardMark, Fault, Incarnation, Membership, MessageId, RoomCard, RoomId, unix_millis};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 pub use absent::{Absences, absences};
 pub use kept::Traces;
@@ -65,6 +66,8 @@ pub struct Call {
     pub traceparent: String,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
+    /// Dropped when the message is on the lanes, or refused. Receiver: the next push of a stream to the same target.
+    pub sent: Option<oneshot::Sender<()>>,
 }
 
 /// What a pusher works with.
@@ -156,15 +159,16 @@ impl Pusher {
         call: Call,
     ) -> Result<PushReply, Fault> {
         let began = Instant::now();
+        let Call { traceparent, deadline, sent } = call;
         self.under_way.fetch_add(1, Ordering::AcqRel);
         let _guard = UnderWay(&self.under_way);
-        let mut span = self.traces.tracing.start("push", SpanKind::Server, &call.traceparent);
+        let mut span = self.traces.tracing.start("push", SpanKind::Server, &traceparent);
         let mut record = None;
         let result = match push {
-            Ok(push) => self.carry_out(push, call.deadline, &mut span, &mut record).await,
+            Ok(push) => self.carry_out(push, deadline, sent, &mut span, &mut record).await,
             Err(fault) => Err(fault),
         };
-        let (parent, record) = (call.traceparent.as_str(), record.as_deref());
+        let (parent, record) = (traceparent.as_str(), record.as_deref());
         self.traces.end(&mut span, &Ended { parent, began, record, result: &result });
         self.context.metrics.push(
             kind,
@@ -178,6 +182,7 @@ impl Pusher {
         &self,
         push: Push,
         deadline: Option<Instant>,
+        sent: Option<oneshot::Sender<()>>,
         span: &mut Span,
         accepted_as: &mut Option<Arc<Record>>,
     ) -> Result<PushReply, Fault> {
@@ -203,7 +208,7 @@ impl Pusher {
         *accepted_as = Some(record.clone());
         let heard = if is_the_first { HeardBy::ByTheFirst(&record) } else { HeardBy::By(&record) };
         let spans = self.send(&message, &plan, &heard, span);
-        drop(turn);
+        drop((turn, sent));
         if !is_the_first && let (Absent::Asked, Target::Room(room_id)) = (plan.absent, &message.push.target) {
             self.absences.ask(room_id, plan.announced(), &record);
         }

@@ -6,16 +6,17 @@ use futures_util::StreamExt;
 use roomcast_proto::{
     pubsub::{
         AckInboxReply, AckInboxRequest, AuditReply, AuditRequest, BroadcastRequest, ExplainRoomRequest,
-        ExplainUserRequest, Explanation, GetHistoryReply, GetHistoryRequest, PushReply, PushToRoomRequest,
-        PushToUserRequest, PushToUsersRequest, ReadLogReply, ReadLogRequest, RoomChangedReply,
-        RoomChangedRequest, TraceMessageRequest, WatchPushReply, WatchPushRequest,
-        push_manager_service_server::PushManagerService,
+        ExplainUserRequest, Explanation, GetHistoryReply, GetHistoryRequest, PushReply, PushStreamReply,
+        PushStreamRequest, PushToRoomRequest, PushToUserRequest, PushToUsersRequest, ReadLogReply,
+        ReadLogRequest, RoomChangedReply, RoomChangedRequest, TraceMessageRequest, WatchPushReply,
+        WatchPushRequest, push_manager_service_server::PushManagerService,
     },
     status,
 };
 use roomcast_types::{Fault, RoomCard};
-use tokio::time::Instant;
-use tonic::{Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream, metadata::MetadataMap};
 
 use crate::{
     audit::Auditor,
@@ -24,6 +25,9 @@ use crate::{
     peers::is_passed_on,
     push::{Call, Push, Pusher, Watches},
 };
+
+/// Answers of a stream that wait for the connection.
+const ANSWERS_WAITING: usize = 256;
 
 /// The service.
 #[derive(Clone)]
@@ -84,6 +88,28 @@ impl PushManagerService for Rpc {
         let call = call(request.metadata());
         let BroadcastRequest { content, options } = request.into_inner();
         self.push(Push::to_all(content, options, self.push_bytes_max), Kind::All, call).await
+    }
+
+    async fn push_stream(
+        &self,
+        request: Request<Streaming<PushStreamRequest>>,
+    ) -> Result<Response<BoxStream<PushStreamReply>>, Status> {
+        let traceparent: Arc<str> = call(request.metadata()).traceparent.into();
+        let requests = request.into_inner();
+        let (replies, answers) = mpsc::channel(ANSWERS_WAITING);
+        let (pusher, bytes_max) = (self.pusher.clone(), self.push_bytes_max);
+        // Apart from the call: what was taken is carried out though its caller goes, or reads no answers.
+        tokio::spawn(async move {
+            if pusher.push_stream(requests, &replies, &traceparent, bytes_max).await {
+                let ends = Fault::unavailable(
+                    "this push-manager stops; ask another one",
+                    Duration::from_millis(500),
+                );
+                // Whoever is gone needs no word.
+                let _ = replies.send(Err(status(&ends))).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
     async fn watch_push(
@@ -168,6 +194,7 @@ fn call(metadata: &MetadataMap) -> Call {
         deadline: text("grpc-timeout")
             .and_then(grpc_timeout)
             .and_then(|left| Instant::now().checked_add(left)),
+        sent: None,
     }
 }
 

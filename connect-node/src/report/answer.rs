@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roomcast_proto::pubsub::change_result;
-use roomcast_types::{CardMark, Code, Fault, Position};
+use roomcast_types::{CardMark, Fault, Position};
 
 use crate::ports::SessionKey;
 
@@ -65,11 +65,6 @@ pub(super) fn read(result: Option<change_result::Result>) -> Answer {
             members: joined.members,
             read: Position::from_wire(joined.read_epoch, joined.read_offset),
         },
-        Some(change_result::Result::Error(error)) => Answer::Refused(Fault {
-            code: error.code.parse().unwrap_or(Code::Internal),
-            message: error.message,
-            retry_after: (error.retry_after_ms > 0)
-                .then(|| Duration::from_millis(error.retry_after_ms.into())),
-        }),
+        Some(change_result::Result::Error(error)) => Answer::Refused(error.into()),
     }
 }

@@ -10,13 +10,13 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use roomcast_proto::pubsub::{
-    Applied, ChangeError, ChangeResult, ControllerHello, ControllerReply, CreateRoomRequest, DeleteRoomReply,
+    Applied, ChangeResult, ControllerHello, ControllerReply, CreateRoomRequest, DeleteRoomReply,
     DeleteRoomRequest, GetRoomInfoRequest, GetRoomStatsRequest, GetUserNodeRequest, JoinRoomReply,
     JoinRoomRequest, Joined, KickUserReply, KickUserRequest, LeaveRoomReply, LeaveRoomRequest,
     ListNodesReply, ListNodesRequest, ListRoomsReply, ListRoomsRequest, ListSessionsReply,
-    ListSessionsRequest, NodeInfo, NodeReport, RoomCard, RoomInfo, RoomStats, SelectConnectNodeReply,
-    SelectConnectNodeRequest, SessionChange, SessionRecord, Slice, UpdateRoomRequest, UserNode,
-    change_result,
+    ListSessionsRequest, NodeInfo, NodeReport, Refusal, RoomCard, RoomInfo, RoomStats,
+    SelectConnectNodeReply, SelectConnectNodeRequest, SessionChange, SessionRecord, Slice, UpdateRoomRequest,
+    UserNode, change_result,
     controller_service_server::{ControllerService, ControllerServiceServer},
     session_change::Change,
 };
@@ -39,7 +39,7 @@ pub fn willing(change: &SessionChange) -> Option<ChangeResult> {
 }
 
 pub fn refusal(change: &SessionChange, code: &str) -> ChangeResult {
-    let error = ChangeError { code: code.into(), message: "no".into(), retry_after_ms: 0 };
+    let error = Refusal { code: code.into(), message: "no".into(), retry_after_ms: 0 };
     ChangeResult { request: change.request, result: Some(change_result::Result::Error(error)) }
 }
 

@@ -14,7 +14,7 @@ use roomcast_store::{
 use roomcast_types::{Position, RoomId, SessionId, UserId};
 
 use super::{
-    change::{Change, Place, What, error},
+    change::{Change, Place, What},
     streams::Held,
 };
 use tokio::time::timeout;
@@ -73,7 +73,7 @@ impl Applier {
         };
         let applied = timeout(WAIT, work).await.unwrap_or_else(|_| Err(no_answer()));
         let (answer, is_applied) =
-            applied.unwrap_or_else(|failed| (Answer::Error(error(&fault(&failed))), false));
+            applied.unwrap_or_else(|failed| (Answer::Error((&fault(&failed)).into()), false));
         self.controller.metrics.change(kind, !matches!(answer, Answer::Error(_)));
         (ChangeResult { request: change.request, result: Some(answer) }, is_applied)
     }
@@ -136,7 +136,7 @@ impl Applier {
                 // A session that is in the room already stays in it.
                 let is_applied =
                     matches!(noted, Ok(Noted::Already)) || self.unnote_room(session, &room).await.is_ok();
-                (Answer::Error(error(&refused)), is_applied)
+                (Answer::Error((&refused).into()), is_applied)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a node reported, checked and in our own types.
 
-use roomcast_proto::pubsub::{ChangeError, RoomChange, SessionChange, SessionRecord, session_change};
+use roomcast_proto::pubsub::{RoomChange, SessionChange, SessionRecord, session_change};
 use roomcast_store::{
     presence::{IndexedSession, NodeRef, SLICES, SessionEntry},
     rooms::SeatRequest,
@@ -119,15 +119,4 @@ fn read_place(change: RoomChange) -> Result<Place, Fault> {
 fn read_session_id(bytes: &[u8]) -> Result<SessionId, Fault> {
     SessionId::from_bytes(bytes)
         .ok_or_else(|| Fault::bad_request(format!("session_id has {} bytes; it takes 16", bytes.len())))
-}
-
-/// A refusal on the wire.
-pub(crate) fn error(fault: &Fault) -> ChangeError {
-    ChangeError {
-        code: fault.code.as_str().to_owned(),
-        message: fault.message.clone(),
-        retry_after_ms: fault
-            .retry_after
-            .map_or(0, |after| after.as_millis().min(u128::from(u32::MAX)) as u32),
-    }
 }

@@ -21,7 +21,7 @@ use tonic::{Status, Streaming};
 use super::{
     apply::Applier,
     asking::Asking,
-    change::{Change, error, slice_index},
+    change::{Change, slice_index},
     schedule::{Job, Schedule},
     slices,
     streams::OpenStream,
@@ -221,7 +221,7 @@ impl Stream {
             }
             Err(refused) => {
                 tracing::error!(node_id = %self.applier.node.node_id, error = %refused, "a node reports what cannot be");
-                self.results.push(ChangeResult { request, result: Some(Answer::Error(error(&refused))) });
+                self.results.push(ChangeResult { request, result: Some(Answer::Error((&refused).into())) });
                 if let Ok(slice) = slice {
                     self.settled(slice, version, false, false);
                 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use roomcast_proto::pubsub::{
-    self, ChangeError, ChangeResult, ControllerReply, GetNodeStatsRequest, Joined, KickReply, KickRequest,
-    NodeHello, NodeLoad, NodeReport, NodeStats, RoomChange, SessionChange, SessionRecord, Slice,
+    self, ChangeResult, ControllerReply, GetNodeStatsRequest, Joined, KickReply, KickRequest, NodeHello,
+    NodeLoad, NodeReport, NodeStats, Refusal, RoomChange, SessionChange, SessionRecord, Slice,
     change_result::Result as Answer,
     connect_node_service_server::{ConnectNodeService, ConnectNodeServiceServer},
     session_change::Change,
@@ -188,7 +188,7 @@ impl FakeNode {
         truth.sessions.remove(&session).unwrap()
     }
 
-    pub async fn join(&self, session: SessionId, room: &str) -> Result<Joined, ChangeError> {
+    pub async fn join(&self, session: SessionId, room: &str) -> Result<Joined, Refusal> {
         let change = self.room_change(session, room);
         match self.change(session, Change::Join(change)).await {
             Answer::Joined(joined) => {

@@ -30,7 +30,7 @@ pub use content::{Content, ContentType};
 pub use controller::Controller;
 pub use error::Error;
 pub use node::Node;
-pub use pusher::{Class, LogOf, Offline, Page, PushOptions, Pusher, Wait, Watch};
+pub use pusher::{Class, LogOf, Offline, Page, PushOptions, PushStream, Pusher, Wait, Watch};
 pub use roomcast_proto::pubsub::{
     AuditReply, DrainReply, GetHistoryReply, HistoryMessage, NodeCounts, PushReply, Receipt, SessionReceipt,
     UserReceipt, WatchPushReply,

@@ -2,10 +2,14 @@
 
 mod explain;
 mod history;
+mod stream;
 
 use std::time::Duration;
 
-pub use self::history::{LogOf, Page};
+pub use self::{
+    history::{LogOf, Page},
+    stream::PushStream,
+};
 use roomcast_proto::pubsub::{
     self, AuditReply, AuditRequest, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
     PushToUsersRequest, WatchPushReply, WatchPushRequest,

@@ -17,3 +17,4 @@ mod receipts;
 mod repeats;
 mod rooms;
 mod stage;
+mod stream;

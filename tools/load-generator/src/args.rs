@@ -74,8 +74,14 @@ pub enum Format {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Load {
     /// Pushes a second, whether or not earlier ones were answered.
-    #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..=20_000))]
+    #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
+    /// So many pushes at once, each as soon as one is answered, in place of a rate (a closed loop); a million at most.
+    #[arg(long, conflicts_with = "rate", value_parser = value_parser!(u32).range(1..=4_000))]
+    pub window: Option<u32>,
+    /// Over one PushStream instead of a call for each push.
+    #[arg(long)]
+    pub stream: bool,
     /// How long to push, in seconds.
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=600))]
     pub seconds: u32,

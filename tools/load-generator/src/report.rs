@@ -43,6 +43,8 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct Pushes {
     pub accepted: u64,
+    /// From the first push to the last reply.
+    pub a_second: f64,
     pub incomplete: u64,
     pub failed: u64,
     /// How many replies named what the push did without.
@@ -160,8 +162,8 @@ impl Report {
         }
         write!(
             to,
-            "pushes      {} accepted, {} of them incomplete, {} failed",
-            pushes.accepted, pushes.incomplete, pushes.failed
+            "pushes      {} accepted ({:.0} a second), {} of them incomplete, {} failed",
+            pushes.accepted, pushes.a_second, pushes.incomplete, pushes.failed
         )?;
         for (what, count) in &pushes.degraded {
             write!(to, ", {count} degraded by {what}")?;

@@ -16,7 +16,7 @@ use crate::{
     crowd::Crowd,
     process,
     report::{Deliveries, Latencies, Pushes, Report, Slow},
-    schedule::{self, Sent, Target},
+    schedule::{self, Pace, Publisher, Sent, Target},
     session::{End, Plan},
     tally::Tally,
     target::{self, Node},
@@ -59,7 +59,15 @@ impl Course {
             hold: Duration::ZERO,
             receivers: sessions / rooms,
         };
-        let once = |rate| Load { rate, seconds: 1, bytes: 128, late: 1_000, ack: false };
+        let once = |rate| Load {
+            rate,
+            window: None,
+            stream: false,
+            seconds: 1,
+            bytes: 128,
+            late: 1_000,
+            ack: false,
+        };
         match scenario {
             Scenario::Room { load, rooms } => in_rooms("room", rooms.rooms, load),
             Scenario::Join { rooms } => {
@@ -100,7 +108,7 @@ pub async fn run(common: &Common, scenario: &Scenario) -> Result<Report> {
     let run = rand::random();
     let course = Course::new(scenario, common.sessions, run);
     let pushes = course.load.rate.saturating_mul(course.load.seconds);
-    if pushes > PUSHES_MAX {
+    if pushes > PUSHES_MAX && course.load.window.is_none() {
         bail!("{pushes} pushes are too many for one run; at most {PUSHES_MAX} are allowed");
     }
     if course.rooms > 0 && course.receivers * course.rooms != common.sessions {
@@ -133,7 +141,11 @@ async fn measure(
     pusher: Arc<Pusher>,
     run: u32,
 ) -> Result<Report> {
-    let tally = Arc::new(Tally::new(run, course.load.rate * course.load.seconds));
+    let pushes_max = match course.load.window {
+        Some(_) => PUSHES_MAX,
+        None => course.load.rate * course.load.seconds,
+    };
+    let tally = Arc::new(Tally::new(run, pushes_max));
     let patience = Duration::from_secs(common.patience);
     let mut processes = common.pid.clone();
     if let Some(folder) = &common.pid_files {
@@ -163,7 +175,9 @@ async fn measure(
             crowd.let_slow_read();
         }
     };
-    let sent = schedule::run(pusher, course.target.clone(), &course.load, &tally, look).await?;
+    let pace = Pace::new(&course.load, pushes_max);
+    let publisher = Publisher::open(pusher, course.load.stream).await?;
+    let sent = schedule::run(publisher, &course.target, &course.load, pace, &tally, look).await?;
     let until = Instant::now() + patience;
     while !tally.is_complete(course.receivers) && Instant::now() < until {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -204,8 +218,9 @@ async fn measure(
 }
 
 fn pushes(sent: Sent) -> Pushes {
-    let Sent { accepted, incomplete, failed, degraded, error, .. } = sent;
-    Pushes { accepted, incomplete, failed, degraded, first_error: error }
+    let Sent { accepted, time, incomplete, failed, degraded, error, .. } = sent;
+    let a_second = accepted as f64 / time.as_secs_f64();
+    Pushes { accepted, a_second, incomplete, failed, degraded, first_error: error }
 }
 
 fn deliveries(tally: &Tally, receivers: u32) -> Deliveries {

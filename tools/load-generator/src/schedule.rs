@@ -1,15 +1,19 @@
-//! Sends pushes when they are due, whatever became of the earlier ones (an open loop).
+//! Sends pushes when they are due, whatever became of the earlier ones (an open loop), or so many at once (a closed one).
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use hdrhistogram::Histogram;
-use roomcast_client::{Content, ContentType, Error, PushOptions, PushReply, Pusher, Receipt, Wait};
-use tokio::{sync::mpsc, task::JoinSet};
+use roomcast_client::{
+    Content, ContentType, Error, PushOptions, PushReply, PushStream, Pusher, Receipt, Wait,
+};
+use tokio::{sync::mpsc, time::sleep_until};
 
 use crate::{
     args::Load,
@@ -39,9 +43,26 @@ pub enum Target {
     All,
 }
 
+/// How pushes travel.
+pub enum Publisher {
+    /// A call for each.
+    Calls(Arc<Pusher>),
+    Stream(PushStream),
+}
+
+/// When pushes are made.
+pub enum Pace {
+    /// So many of them, at the rate of the load.
+    Rate { pushes: u32 },
+    /// So many at once, until then, or until there were so many.
+    Window { at_once: u32, end: Instant, pushes: u32 },
+}
+
 /// What became of the pushes.
 pub struct Sent {
     pub accepted: u64,
+    /// From the first push to the last reply.
+    pub time: Duration,
     /// Accepted, but `complete` was false.
     pub incomplete: u64,
     pub failed: u64,
@@ -57,14 +78,17 @@ pub struct Sent {
 
 /// Sends all pushes of a load and waits for their replies; `look` sees each receipt as it comes.
 pub async fn run(
-    pusher: Arc<Pusher>,
-    target: Target,
+    publisher: Publisher,
+    target: &Target,
     load: &Load,
+    pace: Pace,
     tally: &Arc<Tally>,
     look: impl Fn(&Receipt),
 ) -> Result<Sent> {
+    let began = Instant::now();
     let mut sent = Sent {
         accepted: 0,
+        time: Duration::ZERO,
         incomplete: 0,
         failed: 0,
         degraded: BTreeMap::new(),
@@ -72,31 +96,103 @@ pub async fn run(
         replies: histogram()?,
         lateness: histogram()?,
     };
-    let mut due = clock(load.rate, load.rate * load.seconds)?;
-    let mut calls = JoinSet::new();
-    let mut number = 0;
-    let mut is_open = true;
+    let options = if load.ack { acknowledged() } else { PushOptions::default() };
+    let (at_once, end, pushes_max) = match pace {
+        Pace::Rate { pushes } => (usize::MAX, None, pushes),
+        Pace::Window { at_once, end, pushes } => (at_once as usize, Some(end), pushes),
+    };
+    let mut due = match end {
+        None => Some(clock(load.rate, pushes_max)?),
+        Some(_) => None,
+    };
+    let mut over = pin!(async {
+        match end {
+            Some(end) => sleep_until(end.into()).await,
+            None => std::future::pending().await,
+        }
+    });
+    let mut calls = FuturesUnordered::new();
+    let (mut number, mut is_open) = (0, true);
     while is_open || !calls.is_empty() {
+        let next = async {
+            match &mut due {
+                Some(due) => due.recv().await,
+                None => Some(Instant::now()),
+            }
+        };
         tokio::select! {
-            next = due.recv(), if is_open => match next {
-                Some(at) => {
-                    record(&mut sent.lateness, at.elapsed());
-                    let content = tally.content(number, at, load.bytes as usize);
-                    let options = if load.ack { acknowledged() } else { PushOptions::default() };
-                    calls.spawn(call(Arc::clone(&pusher), target.clone(), number, at, content, options));
-                    number += 1;
-                }
-                None => is_open = false,
-            },
-            Some(done) = calls.join_next(), if !calls.is_empty() => {
-                let (number, latency, reply) = done.context("a push panicked")?;
+            () = &mut over, if is_open => is_open = false,
+            Some((number, latency, reply)) = calls.next(), if !calls.is_empty() => {
                 if let Some(receipt) = sent.take(number, latency, reply, tally) {
                     look(&receipt);
                 }
             }
+            next = next, if is_open && calls.len() < at_once => match next {
+                Some(at) if number < pushes_max => {
+                    record(&mut sent.lateness, at.elapsed());
+                    let content = tally.content(number, at, load.bytes as usize);
+                    calls.push(publisher.push(target, number, at, content, &options));
+                    number += 1;
+                }
+                _ => is_open = false,
+            },
         }
     }
+    sent.time = began.elapsed();
     Ok(sent)
+}
+
+impl Pace {
+    /// As a load says; its closed loop begins now.
+    pub fn new(load: &Load, pushes: u32) -> Self {
+        match load.window {
+            None => Self::Rate { pushes },
+            Some(at_once) => {
+                let end = Instant::now() + Duration::from_secs(load.seconds.into());
+                Self::Window { at_once, end, pushes }
+            }
+        }
+    }
+}
+
+impl Publisher {
+    /// Opens the stream, when one is wanted.
+    pub async fn open(pusher: Arc<Pusher>, is_stream: bool) -> Result<Self> {
+        Ok(match is_stream {
+            true => Self::Stream(pusher.stream().await.context("no stream of pushes can be opened")?),
+            false => Self::Calls(pusher),
+        })
+    }
+
+    async fn push(
+        &self,
+        target: &Target,
+        number: u32,
+        due: Instant,
+        content: String,
+        options: &PushOptions,
+    ) -> (u32, Duration, Result<PushReply, Error>) {
+        let content = Content::text(ContentType::Text, content);
+        let reply = match (target, self) {
+            (Target::Rooms { prefix, count }, to) => {
+                let room_id = format!("{prefix}{}", number % count);
+                match to {
+                    Self::Calls(pusher) => pusher.push_to_room(&room_id, content, options).await,
+                    Self::Stream(stream) => stream.push_to_room(&room_id, content, options).await,
+                }
+            }
+            (Target::Users { prefix, count }, to) => {
+                let user_id = format!("{prefix}{}", rand::random_range(0..*count));
+                match to {
+                    Self::Calls(pusher) => pusher.push_to_user(&user_id, content, options).await,
+                    Self::Stream(stream) => stream.push_to_user(&user_id, content, options).await,
+                }
+            }
+            (Target::All, Self::Calls(pusher)) => pusher.broadcast(content, options).await,
+            (Target::All, Self::Stream(stream)) => stream.broadcast(content, options).await,
+        };
+        (number, due.elapsed(), reply)
+    }
 }
 
 impl Sent {
@@ -157,27 +253,4 @@ fn clock(rate: u32, count: u32) -> Result<mpsc::Receiver<Instant>> {
 fn acknowledged() -> PushOptions {
     let (wait_for, deadline) = (Some(ACKS_WAIT), Some(ACKS_WAIT + Duration::from_secs(1)));
     PushOptions { wait: Wait::Acked, wait_for, deadline, ..PushOptions::default() }
-}
-
-async fn call(
-    pusher: Arc<Pusher>,
-    target: Target,
-    number: u32,
-    due: Instant,
-    content: String,
-    options: PushOptions,
-) -> (u32, Duration, Result<PushReply, Error>) {
-    let content = Content::text(ContentType::Text, content);
-    let reply = match target {
-        Target::Rooms { prefix, count } => {
-            let room_id = format!("{prefix}{}", number % count);
-            pusher.push_to_room(&room_id, content, &options).await
-        }
-        Target::Users { prefix, count } => {
-            let user_id = format!("{prefix}{}", rand::random_range(0..count));
-            pusher.push_to_user(&user_id, content, &options).await
-        }
-        Target::All => pusher.broadcast(content, &options).await,
-    };
-    (number, due.elapsed(), reply)
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod stream;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -10,9 +12,11 @@ use std::{
 
 use roomcast_client::{Content, ContentType, Error, LogOf, Page, PushOptions, PushReply, Pusher};
 use roomcast_proto::pubsub::{
-    BroadcastRequest, GetHistoryReply, GetHistoryRequest, HistoryMessage, PushToRoomRequest,
-    PushToUserRequest, PushToUsersRequest, RoomChangedReply, RoomChangedRequest, get_history_request,
+    BroadcastRequest, GetHistoryReply, GetHistoryRequest, HistoryMessage, PushStreamReply, PushStreamRequest,
+    PushToRoomRequest, PushToUserRequest, PushToUsersRequest, RoomChangedReply, RoomChangedRequest,
+    get_history_request,
     push_manager_service_server::{PushManagerService, PushManagerServiceServer},
+    push_stream_reply, push_stream_request,
 };
 use roomcast_types::{Code, Fault};
 use tokio::{
@@ -21,8 +25,8 @@ use tokio::{
     runtime::{Builder, Runtime},
     task::JoinHandle,
 };
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 /// A push-manager that keeps what it was asked and gives the answer it was made with.
 #[derive(Clone)]
@@ -103,6 +107,29 @@ impl PushManagerService for Fake {
         self.seen.lock().unwrap().push(Seen { timeout, traceparent, request: request.into_inner() });
         tokio::time::sleep(self.takes).await;
         (self.answer)().map(Response::new).map_err(|fault| roomcast_proto::status(&fault))
+    }
+    /// Answers, but for "hang", and ends behind "end".
+    async fn push_stream(
+        &self,
+        requests: Request<Streaming<PushStreamRequest>>,
+    ) -> Result<Response<BoxStream<PushStreamReply>>, Status> {
+        let answer = self.answer.clone();
+        let replies = requests.into_inner().filter_map(move |request| {
+            let PushStreamRequest { request, push } = request.ok()?;
+            let Some(push_stream_request::Push::ToRoom(push)) = push else { return None };
+            match &push.content.unwrap().data[..] {
+                b"hang" => None,
+                b"end" => Some(Err(roomcast_proto::status(&Fault::unavailable("it stops", Duration::ZERO)))),
+                _ => {
+                    let result = match answer() {
+                        Ok(reply) => push_stream_reply::Result::Reply(reply),
+                        Err(fault) => push_stream_reply::Result::Error((&fault).into()),
+                    };
+                    Some(Ok(PushStreamReply { request, result: Some(result) }))
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(replies)))
     }
     async fn get_history(
         &self,
