@@ -88,6 +88,14 @@ impl Course {
         }
     }
 
+    /// A closed loop ends by time.
+    fn pushes_max(&self) -> u32 {
+        match self.load.window {
+            Some(_) => PUSHES_MAX,
+            None => self.load.rate * self.load.seconds,
+        }
+    }
+
     fn room_ids(&self) -> impl Iterator<Item = String> {
         (0..self.rooms).map(|number| format!("{}{number}", self.room_prefix))
     }
@@ -141,11 +149,7 @@ async fn measure(
     pusher: Arc<Pusher>,
     run: u32,
 ) -> Result<Report> {
-    let pushes_max = match course.load.window {
-        Some(_) => PUSHES_MAX,
-        None => course.load.rate * course.load.seconds,
-    };
-    let tally = Arc::new(Tally::new(run, pushes_max));
+    let tally = Arc::new(Tally::new(run, course.pushes_max()));
     let patience = Duration::from_secs(common.patience);
     let mut processes = common.pid.clone();
     if let Some(folder) = &common.pid_files {
@@ -175,8 +179,8 @@ async fn measure(
             crowd.let_slow_read();
         }
     };
-    let pace = Pace::new(&course.load, pushes_max);
     let publisher = Publisher::open(pusher, course.load.stream).await?;
+    let pace = Pace::new(&course.load, course.pushes_max());
     let sent = schedule::run(publisher, &course.target, &course.load, pace, &tally, look).await?;
     let until = Instant::now() + patience;
     while !tally.is_complete(course.receivers) && Instant::now() < until {
