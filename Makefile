@@ -4,7 +4,8 @@
 # make cluster-stop    ends it
 # make drill           breaks a platform of separate processes every ten seconds, under 10,000 sessions, and tells what was
 #                      lost unseen: SECONDS=600 SEED=7 SESSIONS=10000; SCENARIO=kill-node TIMES=5 for one only, SCENARIO=list
-#                      tells all; TIMED=yes fails when something takes longer than promised
+#                      tells all; TIMED=yes fails when something takes longer than promised; DIRECT=yes does without
+#                      proxies
 # make test            everything that must hold
 # make check           formatting and lints
 #
@@ -41,7 +42,7 @@ drill:
 	ulimit -n $$(ulimit -Hn); $${CARGO_TARGET_DIR:-target}/release/drill $(drill_arguments)
 
 drill_arguments = $(if $(filter list,$(SCENARIO)),--list,--seconds $(SECONDS) --sessions $(SESSIONS) \
-	$(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO) --times $(TIMES)) $(if $(TIMED),--timed))
+	$(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO) --times $(TIMES)) $(if $(TIMED),--timed) $(if $(DIRECT),--direct))
 
 test: test-packages check
 	$(CARGO) test --workspace

@@ -79,19 +79,32 @@ impl Turn<'_> {
     /// The append ended: returns when it is this message's turn, or after a short while. It goes to the lanes before the
     /// turn is dropped.
     pub async fn come(&self, position: Position) {
-        let (go, going) = oneshot::channel();
-        if let Some(under) = self.order.lock().get_mut(&self.key) {
-            let until = under.next;
-            under.turns.insert(self.number, State::Waiting { position, until, go });
-            // Others may have waited for this end, too.
-            under.release();
-        }
+        let Some(going) = self.end(position) else { return };
         if timeout(WAIT_MAX, going).await.is_err() {
             self.order.disordered.increment(1);
             if let Some(under) = self.order.lock().get_mut(&self.key) {
                 under.turns.insert(self.number, State::Going(position));
             }
         }
+    }
+}
+
+impl Turn<'_> {
+    /// The append ended; what to wait for, unless it is this message's turn.
+    fn end(&self, position: Position) -> Option<oneshot::Receiver<()>> {
+        let mut logs = self.order.lock();
+        let under = logs.get_mut(&self.key)?;
+        let until = under.next;
+        let (state, going) = if under.may_go(self.number, position, until) {
+            (State::Going(position), None)
+        } else {
+            let (go, going) = oneshot::channel();
+            (State::Waiting { position, until, go }, Some(going))
+        };
+        under.turns.insert(self.number, state);
+        // Others may have waited for this end, too.
+        under.release();
+        going
     }
 }
 

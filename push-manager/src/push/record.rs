@@ -1,13 +1,16 @@
 //! One accepted push and what became of it: fixed by its plan, filled by the lanes, awaited by who asked.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use roomcast_proto::pubsub::{Outcome, SessionOutcome};
 use roomcast_types::{MessageId, NodeId};
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     log::Kept,
@@ -107,8 +110,8 @@ pub struct Record {
     /// Nodes that get it without being waited for.
     pub blind: u32,
     state: Mutex<State>,
-    /// Grows with each change.
-    changes: watch::Sender<u64>,
+    /// Wakes whoever waits for a change.
+    changed: Notify,
 }
 
 /// What is known by now.
@@ -120,6 +123,8 @@ pub struct State {
     pub unreachable: u32,
     /// Members of a DURABLE room who are away.
     pub absent: Absent,
+    /// How often any of this changed.
+    pub changes: u64,
 }
 
 /// The right to say what became of the push on one node, as often as that changes.
@@ -158,7 +163,7 @@ impl Record {
             })
             .collect();
         let heard = vec![Heard::default(); legs.len()];
-        let state = State { heard, unreachable: plan.unreachable, absent: plan.absent };
+        let state = State { heard, unreachable: plan.unreachable, absent: plan.absent, changes: 0 };
         Arc::new(Self {
             message_id,
             accepted: Instant::now(),
@@ -170,7 +175,7 @@ impl Record {
             addressed: plan.addressed,
             blind: plan.blind,
             state: Mutex::new(state),
-            changes: watch::Sender::new(0),
+            changed: Notify::new(),
         })
     }
 
@@ -194,27 +199,42 @@ impl Record {
 
     /// What a controller said of the absent members, once.
     pub fn tell_absent(&self, absent: Absent) {
-        self.lock().absent = absent;
-        self.changes.send_modify(|changes| *changes += 1);
+        self.change(|state| state.absent = absent);
     }
 
-    /// Says when something changed.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        state.changes += 1;
+        drop(state);
+        self.changed.notify_waiters();
+        result
+    }
+
+    /// Waits until there were more than `seen` changes.
+    pub async fn change_after(&self, seen: u64) {
+        self.until(|| self.lock().changes > seen).await;
+    }
+
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // What changes from here on wakes it.
+            changed.as_mut().enable();
+            if is_so() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Waits until the level is reached, at most until `deadline`.
     pub async fn wait(&self, level: Level, deadline: Instant) {
-        let mut changes = self.subscribe();
-        let reached = async {
-            while !self.reaches(level) {
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
+        if self.reaches(level) {
+            return;
+        }
         // Running out is no error: the receipt says what is pending.
-        let _ = tokio::time::timeout_at(deadline, reached).await;
+        let _ = tokio::time::timeout_at(deadline, self.until(|| self.reaches(level))).await;
     }
 
     fn reaches(&self, level: Level) -> bool {
@@ -317,15 +337,14 @@ impl Ticket {
             // The answer to a repeat was given, and nobody can ask for another one.
             return if self.is_repeat { Taken::InTime } else { Taken::Late };
         };
-        let mut state = record.lock();
-        let Some(heard) = state.heard.get_mut(self.slot).filter(|heard| !heard.is_lost()) else {
-            return Taken::Late;
-        };
-        heard.outcome = Some(outcome);
-        heard.at.get_or_insert_with(Instant::now);
-        drop(state);
-        record.changes.send_modify(|changes| *changes += 1);
-        Taken::InTime
+        record.change(|state| {
+            let Some(heard) = state.heard.get_mut(self.slot).filter(|heard| !heard.is_lost()) else {
+                return Taken::Late;
+            };
+            heard.outcome = Some(outcome);
+            heard.at.get_or_insert_with(Instant::now);
+            Taken::InTime
+        })
     }
 
     /// The message is put on the node's connection, perhaps not for the first time.
@@ -340,10 +359,11 @@ impl Ticket {
     /// The node died, or its lane gave the message up.
     pub fn lost(&self, loss: Loss) {
         let Some(record) = self.record.upgrade() else { return };
-        if let Some(heard) = record.lock().heard.get_mut(self.slot) {
-            heard.lost = Some(loss);
-            heard.at.get_or_insert_with(Instant::now);
-        }
-        record.changes.send_modify(|changes| *changes += 1);
+        record.change(|state| {
+            if let Some(heard) = state.heard.get_mut(self.slot) {
+                heard.lost = Some(loss);
+                heard.at.get_or_insert_with(Instant::now);
+            }
+        });
     }
 }

@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt, stream};
 use roomcast_proto::pubsub::{WatchPushReply, WatchPushRequest};
 use roomcast_types::{Code, Fault, MessageId};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -28,7 +28,8 @@ struct Watch {
     record: Arc<Record>,
     until: Level,
     once: bool,
-    changes: watch::Receiver<u64>,
+    /// Changes that the last answer told.
+    seen: u64,
     /// When the last answer was given.
     answered_at: Option<Instant>,
     ends_at: Instant,
@@ -102,7 +103,7 @@ fn local(
         receipts: receipts.clone(),
         until,
         once: request.once,
-        changes: record.subscribe(),
+        seen: 0,
         answered_at: None,
         ends_at: record.accepted + receipts.ttl(),
         is_over: false,
@@ -131,12 +132,12 @@ impl Watch {
             // Running out is no error: the last answer says that the receipt is not complete.
             let receipts = self.receipts.clone();
             tokio::select! {
-                _ = timeout_at(self.ends_at, self.changes.changed()) => sleep_until(at + PACE).await,
+                _ = timeout_at(self.ends_at, self.record.change_after(self.seen)) => sleep_until(at + PACE).await,
                 () = receipts.ended() => self.once = true,
             }
         }
-        self.changes.mark_unchanged();
         let state = self.record.state();
+        self.seen = state.changes;
         let receipt = compose(&self.record, &state, self.until);
         let is_settled = receipt.complete || self.record.is_final(&state);
         self.is_over = is_settled || self.once || Instant::now() >= self.ends_at;

@@ -31,6 +31,9 @@ pub struct Common {
     /// Controller-managers, host:port: they create the room of the run.
     #[arg(long, global = true, default_value = "127.0.0.1:50051", value_delimiter = ',')]
     pub controller: Vec<String>,
+    /// Pushes through a floor, host:port of its publishers, in place of Roomcast: sessions go to --nodes all the same.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub floor: Option<String>,
     /// Sessions, one for each user.
     #[arg(long, global = true, default_value_t = 100, value_parser = value_parser!(u32).range(1..=19_000))]
     pub sessions: u32,

@@ -3,6 +3,7 @@
 mod args;
 mod counters;
 mod crowd;
+mod floor;
 mod joins;
 mod process;
 mod report;

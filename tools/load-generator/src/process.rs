@@ -63,7 +63,9 @@ pub struct Usage {
     pub name: String,
     /// Of the whole run.
     pub cpu_seconds: f64,
-    /// Cores kept busy, on average, from the first push to the last arrival.
+    /// From the first push to the last arrival.
+    pub cpu_seconds_pushing: f64,
+    /// Cores kept busy meanwhile, on average.
     pub cores_pushing: f64,
     pub resident_bytes_before: u64,
     /// With all sessions open.
@@ -96,11 +98,13 @@ pub fn usage(
     let usage = samples.map(|((before, open), after)| {
         let open = open.as_ref().unwrap_or(before);
         let last = after.as_ref().unwrap_or(open);
+        let cpu_seconds_pushing = last.cpu_seconds - open.cpu_seconds;
         Usage {
             pid: before.pid,
             name: before.name.clone(),
             cpu_seconds: last.cpu_seconds - before.cpu_seconds,
-            cores_pushing: (last.cpu_seconds - open.cpu_seconds) / pushing.as_secs_f64(),
+            cpu_seconds_pushing,
+            cores_pushing: cpu_seconds_pushing / pushing.as_secs_f64(),
             resident_bytes_before: before.resident_bytes,
             resident_bytes_open: open.resident_bytes,
             resident_bytes_after: last.resident_bytes,

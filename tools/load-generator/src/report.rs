@@ -207,7 +207,7 @@ impl Report {
         for (name, count) in &self.controllers {
             writeln!(to, "controllers {name} +{count}")?;
         }
-        write_processes(to, &self.processes)
+        write_processes(to, &self.processes, deliveries.received)
     }
 }
 
@@ -237,17 +237,21 @@ fn write_troubles(to: &mut String, troubles: &[Second]) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_processes(to: &mut String, processes: &[Usage]) -> std::fmt::Result {
+fn write_processes(to: &mut String, processes: &[Usage], deliveries: u64) -> std::fmt::Result {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    writeln!(to, "process                 pid   CPU s  cores while pushing  MiB before    open   after")?;
+    writeln!(
+        to,
+        "process                 pid   CPU s  cores while pushing  us a delivery  MiB before    open   after"
+    )?;
     for process in processes {
         writeln!(
             to,
-            "  {:<16}{:>9}{:>8.2}{:>21.3}{:>12.1}{:>8.1}{:>8.1}{}",
+            "  {:<16}{:>9}{:>8.2}{:>21.3}{:>15.2}{:>12.1}{:>8.1}{:>8.1}{}",
             process.name,
             process.pid,
             process.cpu_seconds,
             process.cores_pushing,
+            process.cpu_seconds_pushing * 1e6 / deliveries.max(1) as f64,
             mib(process.resident_bytes_before),
             mib(process.resident_bytes_open),
             mib(process.resident_bytes_after),

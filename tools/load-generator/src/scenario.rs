@@ -129,13 +129,14 @@ pub async fn run(common: &Common, scenario: &Scenario) -> Result<Report> {
     }
     let pusher = Arc::new(Pusher::new(&common.push_manager)?.attempts_per_address(1));
     let controller = Controller::new(&common.controller)?;
-    for room_id in course.room_ids() {
+    let room_ids = course.room_ids().filter(|_| common.floor.is_none());
+    for room_id in room_ids {
         let max_users = Some(course.receivers + course.slow);
         let request = CreateRoomRequest { room_id, max_users, membership: 0, ..CreateRoomRequest::default() };
         controller.create_room(request).await.context("a room of the run cannot be created")?;
     }
     let report = measure(common, &course, nodes, pusher, run).await;
-    for room_id in course.room_ids() {
+    for room_id in course.room_ids().filter(|_| common.floor.is_none()) {
         let deleted = controller.delete_room(DeleteRoomRequest { room_id }).await;
         deleted.context("a room of the run cannot be deleted")?;
     }
@@ -179,7 +180,7 @@ async fn measure(
             crowd.let_slow_read();
         }
     };
-    let publisher = Publisher::open(pusher, course.load.stream).await?;
+    let publisher = Publisher::open(pusher, course.load.stream, common.floor.as_deref()).await?;
     let pace = Pace::new(&course.load, course.pushes_max());
     let sent = schedule::run(publisher, &course.target, &course.load, pace, &tally, look).await?;
     let until = Instant::now() + patience;

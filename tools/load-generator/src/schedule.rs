@@ -17,6 +17,7 @@ use tokio::{sync::mpsc, time::sleep_until};
 
 use crate::{
     args::Load,
+    floor::Floor,
     tally::{Mark, Tally, histogram, record},
 };
 
@@ -48,6 +49,7 @@ pub enum Publisher {
     /// A call for each.
     Calls(Arc<Pusher>),
     Stream(PushStream),
+    Floor(Floor),
 }
 
 /// When pushes are made.
@@ -156,11 +158,14 @@ impl Pace {
 }
 
 impl Publisher {
-    /// Opens the stream, when one is wanted.
-    pub async fn open(pusher: Arc<Pusher>, is_stream: bool) -> Result<Self> {
-        Ok(match is_stream {
-            true => Self::Stream(pusher.stream().await.context("no stream of pushes can be opened")?),
-            false => Self::Calls(pusher),
+    /// Opens what is wanted: a connection to the floor, or a stream.
+    pub async fn open(pusher: Arc<Pusher>, is_stream: bool, floor: Option<&str>) -> Result<Self> {
+        Ok(match floor {
+            Some(address) => Self::Floor(Floor::connect(address).await?),
+            None if is_stream => {
+                Self::Stream(pusher.stream().await.context("no stream of pushes can be opened")?)
+            }
+            None => Self::Calls(pusher),
         })
     }
 
@@ -179,6 +184,7 @@ impl Publisher {
                 match to {
                     Self::Calls(pusher) => pusher.push_to_room(&room_id, content, options).await,
                     Self::Stream(stream) => stream.push_to_room(&room_id, content, options).await,
+                    Self::Floor(floor) => floor.push(&format!("room_id={room_id}"), content).await,
                 }
             }
             (Target::Users { prefix, count }, to) => {
@@ -186,10 +192,12 @@ impl Publisher {
                 match to {
                     Self::Calls(pusher) => pusher.push_to_user(&user_id, content, options).await,
                     Self::Stream(stream) => stream.push_to_user(&user_id, content, options).await,
+                    Self::Floor(floor) => floor.push(&format!("user_id={user_id}"), content).await,
                 }
             }
             (Target::All, Self::Calls(pusher)) => pusher.broadcast(content, options).await,
             (Target::All, Self::Stream(stream)) => stream.broadcast(content, options).await,
+            (Target::All, Self::Floor(floor)) => floor.push("client_id=load", content).await,
         };
         (number, due.elapsed(), reply)
     }
