@@ -16,9 +16,12 @@ use tokio::{
 
 use crate::target;
 
+/// Pushes that wait to be written; whoever makes a further one waits.
+const WAITING_MAX: usize = 1_024;
+
 /// One connection to the floor.
 pub struct Floor {
-    writing: mpsc::UnboundedSender<Vec<u8>>,
+    writing: mpsc::Sender<Vec<u8>>,
     /// Receivers: pushes, in the order in which they were written.
     waiting: Arc<Mutex<VecDeque<oneshot::Sender<u64>>>>,
 }
@@ -30,7 +33,7 @@ impl Floor {
         let stream = stream.with_context(|| format!("no floor answers at {address}"))?;
         stream.set_nodelay(true)?;
         let (reading, mut to) = stream.into_split();
-        let (writing, mut written) = mpsc::unbounded_channel::<Vec<u8>>();
+        let (writing, mut written) = mpsc::channel::<Vec<u8>>(WAITING_MAX);
         let waiting = Arc::new(Mutex::new(VecDeque::<oneshot::Sender<u64>>::new()));
         tokio::spawn(async move {
             while let Some(mut bytes) = written.recv().await {
@@ -63,11 +66,12 @@ impl Floor {
         let mut bytes = format!("{pair} {}\n", data.len()).into_bytes();
         bytes.extend_from_slice(&data);
         let (answer, answered) = oneshot::channel();
+        let place = self.writing.reserve().await.map_err(|_| Error::Closed)?;
         {
+            // Answers come in the order of the pushes: nobody comes between the two.
             let mut waiting = self.waiting.lock().expect("nobody panics with it");
             waiting.push_back(answer);
-            // An error ends the other task, too.
-            let _ = self.writing.send(bytes);
+            place.send(bytes);
         }
         let members = answered.await.map_err(|_| Error::Closed)?;
         let receipt = Receipt { complete: true, targets: members, ..Receipt::default() };
