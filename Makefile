@@ -6,6 +6,7 @@
 #                      lost unseen: SECONDS=600 SEED=7 SESSIONS=10000; SCENARIO=kill-node TIMES=5 for one only, SCENARIO=list
 #                      tells all; TIMED=yes fails when something takes longer than promised; DIRECT=yes does without
 #                      proxies
+# make bench           what a delivery costs beside the least that a program can do; writes docs/benchmarks.md: ROUNDS=3
 # make test            everything that must hold
 # make check           formatting and lints
 #
@@ -16,8 +17,9 @@ NODES ?= 3
 SECONDS ?= 600
 SESSIONS ?= 10000
 TIMES ?= 1
+ROUNDS ?= 3
 
-.PHONY: run cluster cluster-status cluster-stop drill test check test-packages
+.PHONY: run cluster cluster-status cluster-stop drill bench test check test-packages
 
 # One build for both: the command line that is printed is there.
 run:
@@ -43,6 +45,11 @@ drill:
 
 drill_arguments = $(if $(filter list,$(SCENARIO)),--list,--seconds $(SECONDS) --sessions $(SESSIONS) \
 	$(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO) --times $(TIMES)) $(if $(TIMED),--timed) $(if $(DIRECT),--direct))
+
+# Ten thousand sessions are a file each.
+bench:
+	$(CARGO) build --release -p standalone -p load-generator --bins
+	ulimit -n $$(ulimit -Hn); $${CARGO_TARGET_DIR:-target}/release/bench --rounds $(ROUNDS)
 
 test: test-packages check
 	$(CARGO) test --workspace
