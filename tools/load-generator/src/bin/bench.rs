@@ -7,8 +7,9 @@
 
 use std::{
     env,
-    fmt::Write,
+    fmt::Write as _,
     fs,
+    io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -198,7 +199,7 @@ fn start(folder: &Path, server: Server) -> Result<Running> {
     let mut running = Running(child);
     let until = Instant::now() + READY_WITHIN;
     for port in ports {
-        while TcpStream::connect(("127.0.0.1", *port)).is_err() {
+        while !is_ready(*port, server != Server::Floor) {
             if running.0.try_wait()?.is_some() || Instant::now() > until {
                 bail!("{program} does not start; are its ports free?");
             }
@@ -206,6 +207,16 @@ fn start(folder: &Path, server: Server) -> Result<Running> {
         }
     }
     Ok(running)
+}
+
+/// Whether somebody listens, and says so.
+fn is_ready(port: u16, asks: bool) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let ask = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut answer = [0; 12];
+    !asks
+        || (stream.write_all(ask).and_then(|()| stream.read_exact(&mut answer)).is_ok()
+            && answer.ends_with(b" 200"))
 }
 
 fn pinned(core: u8, program: &Path) -> Command {
