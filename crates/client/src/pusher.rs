@@ -2,6 +2,7 @@
 
 mod explain;
 mod history;
+mod request;
 mod stream;
 
 use std::time::Duration;
@@ -11,15 +12,13 @@ pub use self::{
     stream::PushStream,
 };
 use roomcast_proto::pubsub::{
-    self, AuditReply, AuditRequest, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
-    PushToUsersRequest, WatchPushReply, WatchPushRequest,
+    self, AuditReply, AuditRequest, PushReply, WatchPushReply, WatchPushRequest,
     push_manager_service_client::PushManagerServiceClient,
 };
 pub use roomcast_proto::pubsub::{
     content::Class,
     push_options::{Offline, Wait},
 };
-use roomcast_types::{RoomId, UserId};
 use tonic::{Streaming, transport::Channel};
 
 use crate::{
@@ -100,11 +99,7 @@ impl Pusher {
         content: Content,
         options: &PushOptions,
     ) -> Result<PushReply, Error> {
-        let message = PushToRoomRequest {
-            room_id: RoomId::new(room_id)?.into(),
-            content: Some(content.into()),
-            options: Some(options.into()),
-        };
+        let message = request::to_room(room_id, content, options)?;
         self.servers
             .call(message, &self.call_options(options), |channel, request| async move {
                 client(channel).push_to_room(request).await
@@ -119,11 +114,7 @@ impl Pusher {
         content: Content,
         options: &PushOptions,
     ) -> Result<PushReply, Error> {
-        let message = PushToUserRequest {
-            user_id: UserId::new(user_id)?.into(),
-            content: Some(content.into()),
-            options: Some(options.into()),
-        };
+        let message = request::to_user(user_id, content, options)?;
         self.servers
             .call(message, &self.call_options(options), |channel, request| async move {
                 client(channel).push_to_user(request).await
@@ -138,12 +129,7 @@ impl Pusher {
         content: Content,
         options: &PushOptions,
     ) -> Result<PushReply, Error> {
-        let user_ids = user_ids.into_iter().map(|user_id| UserId::new(user_id).map(String::from));
-        let message = PushToUsersRequest {
-            user_ids: user_ids.collect::<Result<_, _>>()?,
-            content: Some(content.into()),
-            options: Some(options.into()),
-        };
+        let message = request::to_users(user_ids, content, options)?;
         self.servers
             .call(message, &self.call_options(options), |channel, request| async move {
                 client(channel).push_to_users(request).await
@@ -153,7 +139,7 @@ impl Pusher {
 
     /// To every session on every node.
     pub async fn broadcast(&self, content: Content, options: &PushOptions) -> Result<PushReply, Error> {
-        let message = BroadcastRequest { content: Some(content.into()), options: Some(options.into()) };
+        let message = request::to_all(content, options);
         self.servers
             .call(message, &self.call_options(options), |channel, request| async move {
                 client(channel).broadcast(request).await

@@ -7,10 +7,9 @@ use std::{
 };
 
 use roomcast_proto::pubsub::{
-    BroadcastRequest, PushReply, PushStreamReply, PushStreamRequest, PushToRoomRequest, PushToUserRequest,
-    PushToUsersRequest, push_stream_reply::Result as Answer, push_stream_request::Push as Asked,
+    PushReply, PushStreamReply, PushStreamRequest, push_stream_reply::Result as Answer,
+    push_stream_request::Push as Asked,
 };
-use roomcast_types::{RoomId, UserId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -18,7 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
-use super::{PushOptions, Pusher, client};
+use super::{PushOptions, Pusher, client, request};
 use crate::{content::Content, error::Error, rpc::Failure};
 
 /// Pushes that may wait to be written to the connection; whoever makes a further one waits.
@@ -78,9 +77,7 @@ impl PushStream {
         content: Content,
         options: &PushOptions,
     ) -> Result<PushReply, Error> {
-        let room_id = RoomId::new(room_id)?.into();
-        let (content, wire) = (Some(content.into()), Some(options.into()));
-        self.push(Asked::ToRoom(PushToRoomRequest { room_id, content, options: wire }), options).await
+        self.push(Asked::ToRoom(request::to_room(room_id, content, options)?), options).await
     }
 
     /// To every session of a user. A user without a session is a success that counts OFFLINE.
@@ -90,9 +87,7 @@ impl PushStream {
         content: Content,
         options: &PushOptions,
     ) -> Result<PushReply, Error> {
-        let user_id = UserId::new(user_id)?.into();
-        let (content, wire) = (Some(content.into()), Some(options.into()));
-        self.push(Asked::ToUser(PushToUserRequest { user_id, content, options: wire }), options).await
+        self.push(Asked::ToUser(request::to_user(user_id, content, options)?), options).await
     }
 
     /// To every session of up to 1,000 users.
@@ -102,16 +97,12 @@ impl PushStream {
         content: Content,
         options: &PushOptions,
     ) -> Result<PushReply, Error> {
-        let user_ids = user_ids.into_iter().map(|user_id| UserId::new(user_id).map(String::from));
-        let user_ids = user_ids.collect::<Result<_, _>>()?;
-        let (content, wire) = (Some(content.into()), Some(options.into()));
-        self.push(Asked::ToUsers(PushToUsersRequest { user_ids, content, options: wire }), options).await
+        self.push(Asked::ToUsers(request::to_users(user_ids, content, options)?), options).await
     }
 
     /// To every session on every node.
     pub async fn broadcast(&self, content: Content, options: &PushOptions) -> Result<PushReply, Error> {
-        let (content, wire) = (Some(content.into()), Some(options.into()));
-        self.push(Asked::Broadcast(BroadcastRequest { content, options: wire }), options).await
+        self.push(Asked::Broadcast(request::to_all(content, options)), options).await
     }
 
     async fn push(&self, push: Asked, options: &PushOptions) -> Result<PushReply, Error> {
