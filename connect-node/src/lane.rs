@@ -4,6 +4,7 @@ pub mod deliver;
 mod queue;
 pub mod state;
 pub mod stream;
+pub mod wakes;
 
 use std::{
     collections::VecDeque,
@@ -192,9 +193,10 @@ impl Lane {
         self.inner().state.arrival(number)
     }
 
-    pub fn processed(&self) {
+    /// So many more items were handed on.
+    pub fn processed(&self, items: u64) {
         let mut inner = self.inner();
-        inner.state.processed();
+        inner.state.processed(items);
         inner.wake();
     }
 
@@ -252,7 +254,7 @@ impl Inner {
 
     fn wake(&self) {
         if let Some(current) = &self.current {
-            current.wake.notify_one();
+            wakes::wake(&current.wake);
         }
     }
 }

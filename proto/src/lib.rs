@@ -1,6 +1,7 @@
 //! The wire between the tiers: package `pubsub`, compiled from the `.proto` files, and its mapping to our types.
 
 pub mod convert;
+pub mod lane;
 pub mod ledger;
 mod status;
 mod words;

@@ -97,7 +97,7 @@ impl Fleet {
         }
         if self.stood_still_since(*self.caught_up.borrow()) {
             // Those that come while it is under way wait, too, instead of passing by.
-            let _ = timeout(CATCH_UP, self.catch_up()).await;
+            let _ = Box::pin(timeout(CATCH_UP, self.catch_up())).await;
             self.caught_up.send_replace(Some(Instant::now()));
         }
     }

@@ -21,7 +21,8 @@ use std::{
     time::Duration,
 };
 
-use roomcast_proto::pubsub::{DownItem, PositionConflict};
+use bytes::Bytes;
+use roomcast_proto::pubsub::PositionConflict;
 use roomcast_types::{Incarnation, MessageId, NodeId};
 use tokio::sync::{mpsc, watch};
 
@@ -133,8 +134,8 @@ pub struct Context {
 /// A message on its way to one node.
 #[derive(Debug)]
 pub struct Parcel {
-    /// Shared by all lanes where it is the same for all of them.
-    pub item: Arc<DownItem>,
+    /// A [`DownItem`](roomcast_proto::pubsub::DownItem) as it travels; shared by all lanes where it is the same for all.
+    pub item: Bytes,
     /// The message, and where the node's outcomes of it go.
     pub ticket: Option<(MessageId, Ticket)>,
     /// Whether the node was trusted when this was accepted. If it was not, the node may have been replaced already,

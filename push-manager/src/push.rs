@@ -24,10 +24,13 @@ use std::{
 };
 
 use opentelemetry::trace::SpanKind;
-use roomcast_proto::pubsub::{self, DownItem, PushReply, down_item};
+use roomcast_proto::{
+    lane::encoded,
+    pubsub::{self, PushReply, down_item},
+};
 use roomcast_runtime::Span;
 use roomcast_types::{CardMark, Fault, Incarnation, Membership, MessageId, RoomCard, RoomId, unix_millis};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 pub use absent::{Absences, absences};
 pub use kept::Traces;
@@ -37,7 +40,7 @@ pub use plan::Leg;
 pub use plan::{Absent, Plan};
 pub use receipt::compose;
 pub use receipts::Receipts;
-pub use record::{Heard, Loss, Record, RecordLeg, Taken, Ticket};
+pub use record::{Heard, Loss, Record, RecordLeg, Taken, Ticket, Told};
 pub use request::{Level, Push, Target};
 pub use watch::Watches;
 
@@ -47,6 +50,7 @@ use crate::{
     failpoint::Failpoints,
     fleet::Fleet,
     lane::{Context, Parcel},
+    metrics::Kind,
     push::{
         kept::Ended,
         message::{MESSAGE_BYTES, Message},
@@ -60,14 +64,31 @@ use crate::{
 const BEFORE_DEADLINE: Duration = Duration::from_millis(50);
 
 /// What came with a call beside its message.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Call {
     /// W3C trace context of the caller; empty when there is none.
-    pub traceparent: String,
+    pub traceparent: Arc<str>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
-    /// Dropped when the message is on the lanes, or refused. Receiver: the next push of a stream to the same target.
-    pub sent: Option<oneshot::Sender<()>>,
+}
+
+/// A push that was refused, or is on the lanes and waits for its answer.
+struct Started<'a> {
+    kind: Kind,
+    began: Instant,
+    traceparent: Arc<str>,
+    span: Span,
+    sent: Result<Sent, Fault>,
+    _under_way: UnderWay<'a>,
+}
+
+/// A push on the lanes: its answer waits until its record has come to this level, or for this long.
+struct Sent {
+    record: Arc<Record>,
+    kept: Kept,
+    level: Level,
+    wait_until: Instant,
+    spans: Vec<Span>,
 }
 
 /// What a pusher works with.
@@ -151,41 +172,51 @@ impl Pusher {
         self.under_way.load(Ordering::Acquire)
     }
 
-    /// Carries a push out.
-    pub async fn push(
-        &self,
-        push: Result<Push, Fault>,
-        kind: crate::metrics::Kind,
-        call: Call,
-    ) -> Result<PushReply, Fault> {
+    /// Carries a push out and answers it.
+    pub async fn push(&self, push: Result<Push, Fault>, kind: Kind, call: Call) -> Result<PushReply, Fault> {
+        let started = self.start(push, kind, call).await;
+        if let Ok(sent) = &started.sent {
+            tokio::select! {
+                () = sent.record.wait(sent.level, sent.wait_until) => {}
+                () = self.receipts.ended() => {}
+            }
+        }
+        self.answer(started)
+    }
+
+    /// Carries a push out as far as the lanes.
+    async fn start(&self, push: Result<Push, Fault>, kind: Kind, call: Call) -> Started<'_> {
         let began = Instant::now();
-        let Call { traceparent, deadline, sent } = call;
+        let Call { traceparent, deadline } = call;
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        let _guard = UnderWay(&self.under_way);
+        let under_way = UnderWay(&self.under_way);
         let mut span = self.traces.tracing.start("push", SpanKind::Server, &traceparent);
-        let mut record = None;
-        let result = match push {
-            Ok(push) => self.carry_out(push, deadline, sent, &mut span, &mut record).await,
+        let sent = match push {
+            Ok(push) => self.send_out(push, deadline, &mut span).await,
             Err(fault) => Err(fault),
         };
-        let (parent, record) = (traceparent.as_str(), record.as_deref());
+        Started { kind, began, traceparent, span, sent, _under_way: under_way }
+    }
+
+    /// The answer to a push, with what is known now.
+    fn answer(&self, started: Started<'_>) -> Result<PushReply, Fault> {
+        let Started { kind, began, traceparent, mut span, sent, _under_way } = started;
+        let (record, result) = match sent {
+            Ok(Sent { record, kept, level, spans, .. }) => {
+                drop(spans);
+                let reply = self.reply(&record, &kept, level);
+                (Some(record), Ok(reply))
+            }
+            Err(fault) => (None, Err(fault)),
+        };
+        let (parent, record) = (&*traceparent, record.as_deref());
         self.traces.end(&mut span, &Ended { parent, began, record, result: &result });
-        self.context.metrics.push(
-            kind,
-            result.as_ref().err().map(|fault| fault.code),
-            began.elapsed().as_secs_f64(),
-        );
+        let refused = result.as_ref().err().map(|fault| fault.code);
+        self.context.metrics.push(kind, refused, began.elapsed().as_secs_f64());
         result
     }
 
-    async fn carry_out(
-        &self,
-        push: Push,
-        deadline: Option<Instant>,
-        sent: Option<oneshot::Sender<()>>,
-        span: &mut Span,
-        accepted_as: &mut Option<Arc<Record>>,
-    ) -> Result<PushReply, Fault> {
+    async fn send_out(&self, push: Push, deadline: Option<Instant>, span: &mut Span) -> Result<Sent, Fault> {
         if !self.is_open.load(Ordering::Acquire) {
             let message = "this push-manager is starting or stopping; try again or ask another one";
             return Err(Fault::unavailable(message, Duration::from_millis(500)));
@@ -205,19 +236,13 @@ impl Pusher {
         let plan = self.plan(&message.push.target, &known);
         message.describe(span, &plan);
         let (record, is_the_first) = self.record(&message, &plan, kept.clone());
-        *accepted_as = Some(record.clone());
         let heard = if is_the_first { HeardBy::ByTheFirst(&record) } else { HeardBy::By(&record) };
         let spans = self.send(&message, &plan, &heard, span);
-        drop((turn, sent));
+        drop(turn);
         if !is_the_first && let (Absent::Asked, Target::Room(room_id)) = (plan.absent, &message.push.target) {
             self.absences.ask(room_id, plan.announced(), &record);
         }
-        tokio::select! {
-            () = record.wait(level, wait_until) => {}
-            () = self.receipts.ended() => {}
-        }
-        drop(spans);
-        Ok(self.reply(&record, &kept, level))
+        Ok(Sent { record, kept, level, wait_until, spans })
     }
 
     fn message(&self, push: Push, accepted: Instant) -> Message {
@@ -252,8 +277,9 @@ impl Pusher {
     }
 
     fn reply(&self, record: &Record, kept: &Kept, level: Level) -> PushReply {
-        let state = record.state();
-        let receipt = receipt::compose(record, &state, level);
+        let (receipt, degraded) = record.see(|state| {
+            (receipt::compose(record, state, level), receipt::degraded(record, state, level))
+        });
         for (outcome, count) in &receipt.outcomes {
             self.context.metrics.targets(outcome, *count);
         }
@@ -261,7 +287,7 @@ impl Pusher {
         PushReply {
             message_id: record.message_id.to_string(),
             logged: kept.position.is_some(),
-            degraded: receipt::degraded(record, &state, level),
+            degraded,
             receipt: Some(receipt),
             epoch: kept.position.map(|position| position.epoch.to_string()).unwrap_or_default(),
             offset: kept.position.map_or(0, |position| position.offset),
@@ -278,7 +304,7 @@ impl Pusher {
             Standing::Deleted { version } if card.version <= version => Err(Cards::deleted(room_id)),
             Standing::Active(known) => Ok(Known { card: card.or_younger(known), absent: None }),
             // A node that knows no card knows no policy.
-            Standing::Unknown if !has_route || card.version == 0 => match self.cards.ask(room_id).await {
+            Standing::Unknown if !has_route || card.version == 0 => match Box::pin(self.cards.ask(room_id)).await {
                 Ok(answer) => Ok(Known { card: card.or_younger(answer.card), absent: Some(answer.absent) }),
                 // Whoever joined meanwhile belongs to this push, and its room exists.
                 Err(fault) => match self.route_card(room_id) {
@@ -321,8 +347,7 @@ impl Pusher {
         if !self.cards.learn(card) {
             return;
         }
-        let item =
-            Arc::new(DownItem { item: Some(down_item::Item::RoomChanged(pubsub::RoomCard::from(card))) });
+        let item = encoded(down_item::Item::RoomChanged(pubsub::RoomCard::from(card)));
         let plan = Plan::room(self.fleet.lanes(), &self.context, &card.room_id);
         for leg in &plan.legs {
             let parcel =

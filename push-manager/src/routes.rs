@@ -4,6 +4,7 @@ mod departed;
 
 use std::{borrow::Borrow, fmt, hash::Hash};
 
+use foldhash::fast::RandomState;
 use papaya::{HashMap, Operation};
 use roomcast_types::{CardMark, RoomId, UserId};
 
@@ -86,12 +87,12 @@ impl<S: Share> Holders<S> {
 
 /// One half of the table.
 pub struct Table<K, S> {
-    holders: HashMap<K, Holders<S>>,
+    holders: HashMap<K, Holders<S>, RandomState>,
 }
 
 impl<K: Hash + Eq + Clone + Borrow<str>, S: Share> Table<K, S> {
     fn new() -> Self {
-        Self { holders: HashMap::new() }
+        Self { holders: HashMap::with_hasher(RandomState::default()) }
     }
 
     /// Shows the shares of a key, by node; none when nobody holds it.

@@ -94,7 +94,7 @@ impl PushManagerService for Rpc {
         &self,
         request: Request<Streaming<PushStreamRequest>>,
     ) -> Result<Response<BoxStream<PushStreamReply>>, Status> {
-        let traceparent: Arc<str> = call(request.metadata()).traceparent.into();
+        let traceparent = call(request.metadata()).traceparent;
         let requests = request.into_inner();
         let (replies, answers) = mpsc::channel(ANSWERS_WAITING);
         let (pusher, bytes_max) = (self.pusher.clone(), self.push_bytes_max);
@@ -190,11 +190,10 @@ impl PushManagerService for Rpc {
 fn call(metadata: &MetadataMap) -> Call {
     let text = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok());
     Call {
-        traceparent: text("traceparent").unwrap_or_default().to_owned(),
+        traceparent: text("traceparent").unwrap_or_default().into(),
         deadline: text("grpc-timeout")
             .and_then(grpc_timeout)
             .and_then(|left| Instant::now().checked_add(left)),
-        sent: None,
     }
 }
 

@@ -39,6 +39,11 @@ impl State {
     }
 
     fn user_targets(&self, users: &[String], shards: usize) -> Vec<(u16, DeliveryTarget)> {
+        if let [user] = users
+            && let Some(target) = self.one_session(user)
+        {
+            return vec![target];
+        }
         let mut by_shard: Vec<Vec<(SessionKey, u32)>> = vec![Vec::new(); shards];
         for (index, user) in users.iter().enumerate() {
             let Ok(user) = UserId::new(user) else { continue };
@@ -48,6 +53,12 @@ impl State {
         }
         let with_targets = by_shard.into_iter().enumerate().filter(|(_, sessions)| !sessions.is_empty());
         with_targets.map(|(shard, sessions)| (shard as u16, DeliveryTarget::Sessions(sessions))).collect()
+    }
+
+    /// Of a user with a single session, as most are.
+    fn one_session(&self, user: &str) -> Option<(u16, DeliveryTarget)> {
+        let [key] = self.users.get(&UserId::new(user).ok()?)?.keys[..] else { return None };
+        Some((key.shard, DeliveryTarget::Sessions(vec![(key, 0)])))
     }
 }
 

@@ -257,9 +257,9 @@ impl LaneState {
         }
     }
 
-    /// The next down number was handed on.
-    pub fn processed(&mut self) {
-        self.down_seen += 1;
+    /// The next down numbers were handed on, so many.
+    pub fn processed(&mut self, items: u64) {
+        self.down_seen += items;
     }
 
     /// What goes out next on this stream; `None` when nothing waits, or the stream is not the current one.

@@ -122,16 +122,21 @@ impl Reader {
                 self.hub.lanes_changed();
             }
         }
+        let mut handed_on = HandedOn { lane: &self.lane, items: 0 };
         for (number, item) in (message.first_number..).zip(message.items) {
             if end.is_cancelled() {
                 return Err("the stream was ended or replaced".to_owned());
             }
-            match self.lane.arrival(number) {
-                Arrival::Next => self.item(item).await,
+            match self.lane.arrival(number - handed_on.items) {
+                Arrival::Next => {
+                    self.item(item).await;
+                    handed_on.count();
+                }
                 Arrival::Repeat => {}
                 Arrival::Gap => return Err(format!("item {number} came before those in front of it")),
             }
         }
+        drop(handed_on);
         if let Some(ping) = message.ping {
             self.lane.ping(ping, Instant::now());
         }
@@ -145,7 +150,6 @@ impl Reader {
             // Given up, or of a later version of the protocol: its number counts.
             None => self.hub.comparing.given_up(),
         }
-        self.lane.processed();
     }
 
     async fn room_changed(&self, card: &RoomCard) {
@@ -153,6 +157,37 @@ impl Reader {
             Ok(card) => self.hub.room_changed(&card).await,
             Err(error) => tracing::warn!(%error, "a lane brought the card of an impossible room"),
         }
+    }
+}
+
+/// Items of one message that were handed on and are not acknowledged: they are when it is dropped, or are many.
+struct HandedOn<'a> {
+    lane: &'a Lane,
+    items: u64,
+}
+
+impl HandedOn<'_> {
+    /// Items that wait to be acknowledged together: a full mailbox behind them must not hold them up for long.
+    const MAX: u64 = 32;
+
+    fn count(&mut self) {
+        self.items += 1;
+        if self.items == Self::MAX {
+            self.acknowledge();
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let items = std::mem::take(&mut self.items);
+        if items > 0 {
+            self.lane.processed(items);
+        }
+    }
+}
+
+impl Drop for HandedOn<'_> {
+    fn drop(&mut self) {
+        self.acknowledge();
     }
 }
 

@@ -8,7 +8,10 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{session::Turn, state::Shard, timers::millis, upgrade};
-use crate::ports::{SessionKey, ToShard};
+use crate::{
+    lane::wakes,
+    ports::{SessionKey, ToShard},
+};
 
 /// How long the walks under way when a stop arrives may hold it up.
 const STOP_BARRIER: Duration = Duration::from_millis(500);
@@ -87,14 +90,15 @@ async fn tell_news(shard: Rc<RefCell<Shard>>) {
     loop {
         first.notified().await;
         tokio::time::sleep(NEWS_WAIT).await;
-        shard.borrow_mut().flow.news.tell();
+        wakes::together(|| shard.borrow_mut().flow.news.tell());
     }
 }
 
 /// One slice of work, and what the clock asks for; says whether a stop is done.
 fn turn(shard: &mut Shard, stop_at: Option<Instant>) -> bool {
     shard.flow.refresh();
-    shard.work();
+    // Outcomes of a slice leave together.
+    wakes::together(|| shard.work());
     shard.expire();
     shard.settle();
     let Some(since) = stop_at.map(|at| at.elapsed()) else { return false };

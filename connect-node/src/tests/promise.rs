@@ -277,7 +277,7 @@ fn a_lane_that_is_full_begins_anew_and_loses_no_message_of_its_next_life() {
     assert!(lane.push(outcome()).is_err(), "the bound");
     assert_eq!(lane.next_message(stream), None, "its stream has nothing more to say");
     // The older stream hands on what it had in its hands.
-    lane.processed();
+    lane.processed(1);
     let attached = lane.attach(&LaneHello { up_seen: 1, ..LaneHello::default() }, now);
     assert!(attached.is_fresh);
     assert_eq!((attached.down_seen, lane.arrival(1)), (0, Arrival::Next));

@@ -102,7 +102,7 @@ impl Tracing {
             None => Context::new(),
         };
         let span = exporting.tracer.build_with_context(builder, &context);
-        Span { own: span.span_context().is_sampled().then_some(span), passed_on: None }
+        Span { own: span.span_context().is_sampled().then(|| Box::new(span)), passed_on: None }
     }
 
     /// Sends what waits. Blocks.
@@ -157,7 +157,8 @@ fn exporter(
 /// One span of this service; ends when dropped.
 #[derive(Default)]
 pub struct Span {
-    own: Option<opentelemetry_sdk::trace::Span>,
+    /// Boxed: most pushes have none and carry the place for it along.
+    own: Option<Box<opentelemetry_sdk::trace::Span>>,
     passed_on: Option<String>,
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use roomcast_proto::pubsub::{Outcome, PushEvidence, PushHop};
+use roomcast_proto::pubsub::{PushEvidence, PushHop};
 use roomcast_types::UserId;
 
 use crate::{
     clock::micros,
-    push::{Heard, Level, Record, RecordLeg, Target, compose},
+    push::{Heard, Level, Record, RecordLeg, Target, Told, compose},
 };
 
 /// With what became of it for one user, where the push names that one.
@@ -54,30 +54,30 @@ fn hop(record: &Record, leg: &RecordLeg, heard: &Heard, user: Option<&UserId>) -
         }
         _ => leg.announced,
     };
-    let outcome = heard.outcome.as_ref();
+    let told = heard.told.as_ref();
     PushHop {
         node_id: leg.node_id.to_string(),
         trusted: leg.is_awaited,
         announced,
         sent_us: leg.sent_us().map(u64::from),
-        wait_us: outcome.map(|outcome| outcome.wait_us.into()),
-        walk_us: outcome.map(|outcome| outcome.walk_us.into()),
-        heard_us: heard.at.filter(|_| outcome.is_some()).map(|at| micros(at - record.accepted)),
+        wait_us: told.map(|told| told.wait_us.into()),
+        walk_us: told.map(|told| told.walk_us.into()),
+        heard_us: heard.at.filter(|_| told.is_some()).map(|at| micros(at - record.accepted)),
         lost: heard.lost.map(|loss| loss.as_str().to_owned()).unwrap_or_default(),
-        outcomes: outcome.map(outcomes).unwrap_or_default(),
+        outcomes: told.map(outcomes).unwrap_or_default(),
     }
 }
 
-fn outcomes(outcome: &Outcome) -> BTreeMap<String, u64> {
+fn outcomes(told: &Told) -> BTreeMap<String, u64> {
     let counts = [
-        ("WRITTEN", outcome.written),
-        ("ACKED", outcome.acked),
-        ("PENDING", outcome.pending),
-        ("FILTERED", outcome.filtered),
-        ("EXPIRED", outcome.expired),
-        ("SUPERSEDED", outcome.superseded),
-        ("DROPPED_SLOW", outcome.dropped_slow),
-        ("CLOSED", outcome.closed),
+        ("WRITTEN", told.written),
+        ("ACKED", told.acked),
+        ("PENDING", told.pending),
+        ("FILTERED", told.filtered),
+        ("EXPIRED", told.expired),
+        ("SUPERSEDED", told.superseded),
+        ("DROPPED_SLOW", told.dropped_slow),
+        ("CLOSED", told.closed),
     ];
     let counted = counts.into_iter().filter(|(_, count)| *count > 0);
     counted.map(|(word, count)| (word.to_owned(), count)).collect()

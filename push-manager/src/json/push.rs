@@ -87,7 +87,7 @@ async fn carry_out(
     headers: &HeaderMap,
 ) -> Reply<PushReply> {
     let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let call = Call { traceparent: traceparent.to_owned(), deadline: None, sent: None };
+    let call = Call { traceparent: traceparent.into(), deadline: None };
     Reply(api.pusher.push(push, kind, call).await)
 }
 

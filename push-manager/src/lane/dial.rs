@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use roomcast_proto::pubsub::{LaneUp, connect_node_service_client::ConnectNodeServiceClient};
+use roomcast_proto::{lane, pubsub::LaneUp};
 use tokio::time::timeout;
 use tonic::{Streaming, transport::Endpoint};
 
@@ -41,8 +41,7 @@ pub async fn dial(address: &str, messages: Downstream) -> Result<Streaming<LaneU
         Ok(Err(error)) => return Err(DialError::Silent(innermost(&error))),
         Err(_) => return Err(DialError::Silent("no connection in time".to_owned())),
     };
-    let mut client = ConnectNodeServiceClient::new(channel).max_decoding_message_size(UP_BYTES_MAX);
-    match timeout(HELLO, client.lane(messages)).await {
+    match timeout(HELLO, lane::open(channel, messages, UP_BYTES_MAX)).await {
         Ok(Ok(reply)) => Ok(reply.into_inner()),
         Ok(Err(status)) => Err(DialError::Silent(status.message().to_owned())),
         Err(_) => Err(DialError::Silent("no answer in time".to_owned())),

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use roomcast_proto::pubsub::LaneDown;
+use roomcast_proto::lane::EncodedLaneDown;
 use tokio_stream::Stream;
 
 use super::Lane;
@@ -26,9 +26,9 @@ impl Downstream {
 }
 
 impl Stream for Downstream {
-    type Item = LaneDown;
+    type Item = EncodedLaneDown;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<LaneDown>> {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<EncodedLaneDown>> {
         let now_us = self.lane.context.clock.now_us();
         let mut outgoing = self.lane.lock();
         if outgoing.connection() != self.connection {

@@ -24,7 +24,7 @@ const KEPT_FOR: Duration = Duration::from_secs(600);
 /// The messages; ids grow with time.
 #[derive(Debug)]
 pub struct Open {
-    messages: BTreeMap<MessageId, Message>,
+    messages: BTreeMap<MessageId, Box<Message>>,
     book: Book,
     /// The youngest that was looked at as overdue.
     overdue: Option<MessageId>,
@@ -62,8 +62,8 @@ impl Open {
             self.book.forget(&oldest.account);
         }
         let account = self.book.open(message_id, ticket.announced);
-        self.messages
-            .insert(message_id, Message { ticket, repeats: Vec::new(), account, is_given_up: false });
+        let message = Message { ticket, repeats: Vec::new(), account, is_given_up: false };
+        self.messages.insert(message_id, Box::new(message));
     }
 
     /// Hands an outcome to its push; false when that no longer wants it.

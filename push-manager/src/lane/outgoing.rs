@@ -2,7 +2,11 @@
 
 use std::task::Waker;
 
-use roomcast_proto::pubsub::{DownItem, LaneDown, LaneHello, LanePing, Outcome, down_item::Item};
+use bytes::Bytes;
+use roomcast_proto::{
+    lane::{EncodedLaneDown, with_ttl},
+    pubsub::{LaneHello, LanePing, Outcome},
+};
 
 use super::{
     Parcel, Refusal,
@@ -187,14 +191,14 @@ impl Outgoing {
     }
 
     /// The next message, if there is anything to say.
-    pub fn compose(&mut self, now_us: u64) -> Option<LaneDown> {
+    pub fn compose(&mut self, now_us: u64) -> Option<EncodedLaneDown> {
         if let Some(hello) = self.hello.take() {
-            return Some(LaneDown { hello: Some(hello), ..LaneDown::default() });
+            return Some(EncodedLaneDown { hello: Some(hello), ..EncodedLaneDown::default() });
         }
         if !self.is_linked {
             return None;
         }
-        let mut message = LaneDown::default();
+        let mut message = EncodedLaneDown::default();
         let mut says_something = false;
         if std::mem::take(&mut self.ping_is_due) {
             message.ping = Some(LanePing { sent_us: now_us });
@@ -210,7 +214,8 @@ impl Outgoing {
             message.first_number = batch.first_number;
             message.items = match batch.empty {
                 0 => batch.items.into_iter().map(|parcel| parcel.leaving(now_us)).collect(),
-                empty => vec![DownItem::default(); empty],
+                // Without content.
+                empty => vec![Bytes::new(); empty],
             };
             says_something = true;
         }
@@ -227,16 +232,17 @@ impl Outgoing {
 
 impl Parcel {
     /// As it leaves now: with what is left of its time to live.
-    fn leaving(&self, now_us: u64) -> DownItem {
+    fn leaving(&self, now_us: u64) -> Bytes {
         if let Some((_, ticket)) = &self.ticket {
             ticket.sent();
         }
-        let mut item = DownItem::clone(&self.item);
-        if let (Some(expires_us), Some(Item::Deliver(deliver))) = (self.expires_us, &mut item.item) {
-            let left_ms = expires_us.saturating_sub(now_us) / 1_000;
-            deliver.ttl_ms = Some(u32::try_from(left_ms).unwrap_or(u32::MAX));
+        match self.expires_us {
+            Some(expires_us) => {
+                let left_ms = expires_us.saturating_sub(now_us) / 1_000;
+                with_ttl(&self.item, u32::try_from(left_ms).unwrap_or(u32::MAX))
+            }
+            None => self.item.clone(),
         }
-        item
     }
 }
 

@@ -123,20 +123,20 @@ fn describe(span: &mut Span, reply: &PushReply) {
 
 fn describe_leg(span: &mut Span, leg: &RecordLeg, heard: &Heard) {
     span.set("node_id", leg.node_id.to_string());
-    match &heard.outcome {
-        Some(outcome) => {
-            span.set("targets", outcome.targets as i64);
-            span.set("written", (outcome.written + outcome.acked) as i64);
-            span.set("pending", outcome.pending as i64);
+    match &heard.told {
+        Some(told) => {
+            span.set("targets", told.targets() as i64);
+            span.set("written", (told.written + told.acked) as i64);
+            span.set("pending", told.pending as i64);
             // Of the node: in front of the shards' walks, and in them.
-            span.set("wait_us", i64::from(outcome.wait_us));
-            span.set("walk_us", i64::from(outcome.walk_us));
+            span.set("wait_us", i64::from(told.wait_us));
+            span.set("walk_us", i64::from(told.walk_us));
         }
         None => span.set("targets", leg.announced as i64),
     }
     if heard.is_lost() {
         span.fail("NODE_LOST");
-    } else if heard.outcome.is_none() {
+    } else if heard.told.is_none() {
         span.fail("no outcome yet");
     }
 }

@@ -48,19 +48,19 @@ impl Pusher {
         let mut kept = Kept::default();
         // A full inbox refuses the push before it is logged; but whether it is a new one, its key says.
         if is_stored && !has_key {
-            self.store(message, &mut kept).await?;
+            Box::pin(self.store(message, &mut kept)).await?;
         }
         let mut turn = None;
         if is_logged || has_key {
             let own = is_logged.then(|| self.order.begin(home.key.clone()));
-            self.append(message, home, is_logged, &mut kept).await?;
+            Box::pin(self.append(message, home, is_logged, &mut kept)).await?;
             turn = own.filter(|_| kept.position.is_some() && !kept.is_duplicate);
         }
         if is_stored && has_key {
-            self.store(message, &mut kept).await?;
+            Box::pin(self.store(message, &mut kept)).await?;
         }
         if let (Some(turn), Some(position)) = (&turn, kept.position) {
-            turn.come(position).await;
+            Box::pin(turn.come(position)).await;
         }
         Ok((kept, turn))
     }

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use roomcast_proto::pubsub::{
-    AllTarget, Content, Deliver, DownItem, LoggedMessage, UserTargets, content, deliver, down_item,
+use roomcast_proto::{
+    lane::encoded,
+    pubsub::{
+    AllTarget, Content, Deliver, LoggedMessage, UserTargets, content, deliver, down_item::Item,
+    },
 };
 use roomcast_runtime::Span;
 use roomcast_types::{MessageId, Position};
@@ -33,8 +36,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// For one lane.
-    pub fn item(&self, leg: &Leg, traceparent: String) -> DownItem {
+    /// For one lane, as it travels.
+    pub fn item(&self, leg: &Leg, traceparent: String) -> Bytes {
         let user_ids = match &self.push.target {
             Target::Users(users) => leg.users.iter().map(|user| users[user.position].to_string()).collect(),
             Target::Room(_) | Target::All => Vec::new(),
@@ -42,14 +45,12 @@ impl Message {
         let (epoch, offset) = Position::to_wire(self.position);
         let deliver = Deliver {
             traceparent,
-            // Filled in when it leaves: what is left then.
-            ttl_ms: self.expires_us.map(|_| 0),
             epoch,
             offset,
             stored: self.is_stored,
             ..self.deliver(user_ids)
         };
-        DownItem { item: Some(down_item::Item::Deliver(deliver)) }
+        encoded(Item::Deliver(deliver))
     }
 
     /// For a log or an inbox.

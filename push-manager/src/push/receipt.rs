@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use roomcast_proto::pubsub::{
-    NodeCounts, Outcome, Receipt, SessionReceipt, UserReceipt, session_outcome::Kind,
+    NodeCounts, Receipt, SessionReceipt, UserReceipt, session_outcome::Kind,
 };
-use roomcast_types::{SessionId, UserId};
+use roomcast_types::UserId;
 
 use super::{
     plan::Absent,
-    record::{Heard, Record, RecordLeg, State},
+    record::{Heard, Record, RecordLeg, State, Told},
     request::Level,
 };
 
@@ -33,7 +33,7 @@ pub fn compose(record: &Record, state: &State, level: Level) -> Receipt {
     let mut is_heard = true;
     for (leg, heard) in record.legs.iter().zip(&state.heard) {
         sum.leg(leg, heard);
-        is_heard &= !leg.is_known || heard.is_lost() || heard.outcome.is_some();
+        is_heard &= !leg.is_known || heard.is_lost() || heard.told.is_some();
     }
     sum.offline(&record.kept.stored);
     if let Absent::Count(count) = state.absent {
@@ -104,8 +104,8 @@ impl Sum {
 
     fn leg(&mut self, leg: &RecordLeg, heard: &Heard) {
         let undecided = if heard.is_lost() { "NODE_LOST" } else { "PENDING" };
-        match &heard.outcome {
-            Some(outcome) => self.tried(leg, outcome, undecided),
+        match &heard.told {
+            Some(told) => self.tried(leg, told, undecided),
             None => {
                 self.undecided(undecided, leg.announced);
                 for user in leg.users.iter().filter(|user| user.announced > 0) {
@@ -122,22 +122,22 @@ impl Sum {
         }
     }
 
-    fn tried(&mut self, leg: &RecordLeg, outcome: &Outcome, undecided: &'static str) {
-        self.undecided(undecided, outcome.pending);
+    fn tried(&mut self, leg: &RecordLeg, told: &Told, undecided: &'static str) {
+        self.undecided(undecided, told.pending);
         for (word, count) in [
-            ("WRITTEN", outcome.written),
-            ("ACKED", outcome.acked),
-            ("EXPIRED", outcome.expired),
-            ("SUPERSEDED", outcome.superseded),
-            ("FILTERED", outcome.filtered),
-            ("DROPPED_SLOW", outcome.dropped_slow),
-            ("CLOSED", outcome.closed),
+            ("WRITTEN", told.written),
+            ("ACKED", told.acked),
+            ("EXPIRED", told.expired),
+            ("SUPERSEDED", told.superseded),
+            ("FILTERED", told.filtered),
+            ("DROPPED_SLOW", told.dropped_slow),
+            ("CLOSED", told.closed),
         ] {
             self.count(word, count);
         }
-        for session in &outcome.sessions {
+        for session in &told.sessions {
             let Some(user) = leg.users.get(session.user as usize) else { continue };
-            let word = match session.kind() {
+            let word = match session.kind {
                 Kind::Written => "WRITTEN",
                 Kind::Acked => "ACKED",
                 Kind::Pending => undecided,
@@ -147,11 +147,10 @@ impl Sum {
                 Kind::DroppedSlow => "DROPPED_SLOW",
                 Kind::Closed => "CLOSED",
             };
-            let session_id = SessionId::from_bytes(&session.session_id);
             self.improve(user.position, word);
             if let Some(receipt) = self.users.get_mut(user.position) {
                 receipt.sessions.push(SessionReceipt {
-                    session_id: session_id.map(|id| id.to_string()).unwrap_or_default(),
+                    session_id: session.session_id.to_string(),
                     node_id: leg.node_id.to_string(),
                     outcome: word.to_owned(),
                 });

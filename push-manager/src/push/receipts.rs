@@ -1,12 +1,13 @@
 //! The receipts of recent pushes, so that outcomes that come after the answer can be asked for.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use roomcast_types::{Code, Fault, MessageId};
+use rustc_hash::FxHashMap;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,7 @@ pub struct Receipts {
 
 #[derive(Debug, Default)]
 struct Kept {
-    records: HashMap<MessageId, Arc<Record>>,
+    records: FxHashMap<MessageId, Arc<Record>>,
     /// The oldest first.
     order: VecDeque<Arc<Record>>,
     bytes: usize,

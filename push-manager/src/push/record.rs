@@ -1,5 +1,8 @@
 //! One accepted push and what became of it: fixed by its plan, filled by the lanes, awaited by who asked.
 
+mod reached;
+mod told;
+
 use std::{
     pin::pin,
     sync::{
@@ -8,9 +11,12 @@ use std::{
     },
 };
 
-use roomcast_proto::pubsub::{Outcome, SessionOutcome};
+use roomcast_proto::pubsub::Outcome;
 use roomcast_types::{MessageId, NodeId};
 use tokio::{sync::Notify, time::Instant};
+
+pub use reached::Reached;
+pub use told::{SessionTold, Told};
 
 use super::{
     log::Kept,
@@ -19,13 +25,13 @@ use super::{
 };
 
 /// What one session in an outcome takes.
-const SESSION_BYTES: usize = size_of::<SessionOutcome>() + 32;
+const SESSION_BYTES: usize = size_of::<SessionTold>();
 
 /// What is known of one node.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
     /// What it said last.
-    pub outcome: Option<Outcome>,
+    pub told: Option<Told>,
     /// Why what was pending is NODE_LOST.
     pub lost: Option<Loss>,
     /// When it said something first, or was lost.
@@ -109,9 +115,23 @@ pub struct Record {
     pub addressed: u32,
     /// Nodes that get it without being waited for.
     pub blind: u32,
-    state: Mutex<State>,
+    inner: Mutex<Inner>,
     /// Wakes whoever waits for a change.
     changed: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    waiting: Vec<Waiting>,
+}
+
+/// Somebody who is told once when the push has come as far as this.
+#[derive(Debug)]
+struct Waiting {
+    level: Level,
+    number: u64,
+    reached: Arc<Reached>,
 }
 
 /// What is known by now.
@@ -162,7 +182,7 @@ impl Record {
                 sent_us: AtomicU32::new(0),
             })
             .collect();
-        let heard = vec![Heard::default(); legs.len()];
+        let heard = legs.iter().map(|_| Heard::default()).collect();
         let state = State { heard, unreachable: plan.unreachable, absent: plan.absent, changes: 0 };
         Arc::new(Self {
             message_id,
@@ -174,7 +194,7 @@ impl Record {
             legs,
             addressed: plan.addressed,
             blind: plan.blind,
-            state: Mutex::new(state),
+            inner: Mutex::new(Inner { state, waiting: Vec::new() }),
             changed: Notify::new(),
         })
     }
@@ -189,12 +209,19 @@ impl Record {
 
     /// As of now.
     pub fn state(&self) -> State {
-        self.lock().clone()
+        self.lock().state.clone()
+    }
+
+    /// Shows what is known by now. Nobody is heard meanwhile.
+    pub fn see<R>(&self, see: impl FnOnce(&State) -> R) -> R {
+        see(&self.lock().state)
     }
 
     /// Nodes turned out to be out of reach when the message was put on their lanes.
     pub fn add_unreachable(&self, nodes: u32) {
-        self.lock().unreachable += nodes;
+        if nodes > 0 {
+            self.lock().state.unreachable += nodes;
+        }
     }
 
     /// What a controller said of the absent members, once.
@@ -203,17 +230,37 @@ impl Record {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
-        let result = change(&mut state);
-        state.changes += 1;
-        drop(state);
+        let mut inner = self.lock();
+        let result = change(&mut inner.state);
+        inner.state.changes += 1;
+        let Inner { state, waiting } = &mut *inner;
+        waiting.retain(|waiting| {
+            let is_reached = self.reaches(state, waiting.level);
+            if is_reached {
+                waiting.reached.add(waiting.number);
+            }
+            !is_reached
+        });
+        drop(inner);
         self.changed.notify_waiters();
         result
     }
 
+    /// Has `reached` get `number` once the level is reached; false when it is already.
+    pub fn tell(&self, level: Level, number: u64, reached: &Arc<Reached>) -> bool {
+        let mut inner = self.lock();
+        if self.reaches(&inner.state, level) {
+            return false;
+        }
+        // Seldom more than one: only a push under the same key waits for the same record.
+        inner.waiting.reserve_exact(1);
+        inner.waiting.push(Waiting { level, number, reached: reached.clone() });
+        true
+    }
+
     /// Waits until there were more than `seen` changes.
     pub async fn change_after(&self, seen: u64) {
-        self.until(|| self.lock().changes > seen).await;
+        self.until(|| self.lock().state.changes > seen).await;
     }
 
     async fn until(&self, is_so: impl Fn() -> bool) {
@@ -230,15 +277,14 @@ impl Record {
 
     /// Waits until the level is reached, at most until `deadline`.
     pub async fn wait(&self, level: Level, deadline: Instant) {
-        if self.reaches(level) {
+        if self.see(|state| self.reaches(state, level)) {
             return;
         }
         // Running out is no error: the receipt says what is pending.
-        let _ = tokio::time::timeout_at(deadline, self.until(|| self.reaches(level))).await;
+        let _ = tokio::time::timeout_at(deadline, self.until(|| self.see(|state| self.reaches(state, level)))).await;
     }
 
-    fn reaches(&self, level: Level) -> bool {
-        let state = self.lock();
+    fn reaches(&self, state: &State, level: Level) -> bool {
         if state.absent == Absent::Asked && level != Level::Accepted {
             return false;
         }
@@ -246,7 +292,7 @@ impl Record {
             if heard.is_lost() {
                 return true;
             }
-            let Some(outcome) = &heard.outcome else {
+            let Some(told) = &heard.told else {
                 return match level {
                     Level::Accepted => true,
                     Level::Written => !leg.is_awaited,
@@ -256,8 +302,8 @@ impl Record {
             };
             match level {
                 Level::Accepted | Level::Written => true,
-                Level::Settled => outcome.pending == 0,
-                Level::Acked => outcome.pending == 0 && outcome.written == 0,
+                Level::Settled => told.pending == 0,
+                Level::Acked => told.pending == 0 && told.written == 0,
             }
         };
         self.legs.iter().zip(&state.heard).all(is_known)
@@ -265,10 +311,10 @@ impl Record {
 
     /// Whether nothing of it can change any more: a client on a node that died never confirms.
     pub fn is_final(&self, state: &State) -> bool {
-        let is_said = |outcome: &Outcome| is_final(outcome, self.wants_ack);
+        let is_said = |told: &Told| is_final(told.pending, told.written, self.wants_ack);
         let mut heard = state.heard.iter();
         state.absent != Absent::Asked
-            && heard.all(|heard| heard.is_lost() || heard.outcome.as_ref().is_some_and(is_said))
+            && heard.all(|heard| heard.is_lost() || heard.told.as_ref().is_some_and(is_said))
     }
 
     /// Microseconds since it was accepted; at least 1.
@@ -287,13 +333,13 @@ impl Record {
         size_of::<Self>() + self.legs.len() * leg + users + named + sessions * SESSION_BYTES
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_final(outcome: &Outcome, wants_ack: bool) -> bool {
-    outcome.pending == 0 && (!wants_ack || outcome.written == 0)
+fn is_final(pending: u64, written: u64, wants_ack: bool) -> bool {
+    pending == 0 && (!wants_ack || written == 0)
 }
 
 /// What a word of a node led to.
@@ -328,7 +374,7 @@ impl Ticket {
 
     /// Whether nothing of this changes any more.
     pub fn is_final(&self, outcome: &Outcome) -> bool {
-        is_final(outcome, self.wants_ack)
+        is_final(outcome.pending, outcome.written, self.wants_ack)
     }
 
     /// The node said what became of its targets by now.
@@ -341,7 +387,7 @@ impl Ticket {
             let Some(heard) = state.heard.get_mut(self.slot).filter(|heard| !heard.is_lost()) else {
                 return Taken::Late;
             };
-            heard.outcome = Some(outcome);
+            heard.told = Some(outcome.into());
             heard.at.get_or_insert_with(Instant::now);
             Taken::InTime
         })

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use opentelemetry::trace::SpanKind;
-use roomcast_proto::pubsub::DownItem;
 use roomcast_runtime::Span;
 
 use super::{
@@ -36,7 +36,7 @@ impl Pusher {
     pub(super) fn send(&self, message: &Message, plan: &Plan, heard: &Heard<'_>, span: &Span) -> Vec<Span> {
         let traceparent = span.traceparent();
         let mut spans = Vec::new();
-        let mut shared: Option<Arc<DownItem>> = None;
+        let mut shared: Option<Bytes> = None;
         let mut unreachable = 0;
         for (slot, leg) in plan.legs.iter().enumerate() {
             let lane = &plan.lanes[leg.lane];
@@ -50,7 +50,7 @@ impl Pusher {
                         traceparent = own.traceparent();
                         spans.push(own);
                     }
-                    let item = Arc::new(message.item(leg, traceparent));
+                    let item = message.item(leg, traceparent);
                     if is_same_for_all {
                         shared = Some(item.clone());
                     }

@@ -8,7 +8,11 @@ use std::{
 
 use metrics::Gauge;
 use proptest::prelude::*;
-use roomcast_proto::pubsub::{Deliver, Receipt};
+use prost::Message as _;
+use roomcast_proto::{
+    lane::encoded,
+    pubsub::{Deliver, DownItem, Receipt, down_item::Item},
+};
 use roomcast_types::{Incarnation, MessageId, NodeId, RoomId, unix_millis};
 
 use super::*;
@@ -27,7 +31,7 @@ struct World {
     pushes: Vec<(Arc<Record>, Receipt)>,
     instance: Incarnation,
     now_us: u64,
-    down: VecDeque<LaneDown>,
+    down: VecDeque<EncodedLaneDown>,
     up: VecDeque<Outcome>,
     seen: u64,
     walked: BTreeMap<Vec<u8>, Outcome>,
@@ -67,7 +71,7 @@ impl World {
         let record = Record::new(id, target, wants_ack, &plan, false, Kept::default());
         let deliver = Deliver { message_id: id.to_string(), ack: wants_ack, ..Deliver::default() };
         let parcel = Parcel {
-            item: Arc::new(DownItem { item: Some(Item::Deliver(deliver)) }),
+            item: encoded(Item::Deliver(deliver)),
             ticket: Some((id, record.ticket(0))),
             was_trusted,
             expires_us: None,
@@ -88,7 +92,7 @@ impl World {
             }
             assert_eq!(number, self.seen + 1);
             self.seen = number;
-            if let Some(Item::Deliver(deliver)) = item.item {
+            if let Some(Item::Deliver(deliver)) = DownItem::decode(item).unwrap().item {
                 let message_id = MessageId::parse(&deliver.message_id).unwrap().to_bytes().to_vec();
                 let targets = u64::from(message_id[15] % 5);
                 let written = targets / 2;
@@ -209,7 +213,7 @@ impl World {
 
 fn is_heard(record: &Record) -> bool {
     let heard = &record.state().heard[0];
-    heard.is_lost() || heard.outcome.is_some() || !record.legs[0].is_known
+    heard.is_lost() || heard.told.is_some() || !record.legs[0].is_known
 }
 
 proptest! {

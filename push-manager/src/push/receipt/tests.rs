@@ -1,7 +1,7 @@
 //! Counts add up, whatever the nodes say.
 
 use proptest::prelude::*;
-use roomcast_proto::pubsub::SessionOutcome;
+use roomcast_proto::pubsub::{Outcome, SessionOutcome};
 use roomcast_types::{Incarnation, MessageId, UserId};
 
 use super::*;
@@ -29,7 +29,7 @@ fn session(user: u32, kind: Kind) -> SessionOutcome {
 }
 
 fn tried(outcome: Outcome) -> Heard {
-    Heard { outcome: Some(outcome), ..Heard::default() }
+    Heard { told: Some(outcome.into()), ..Heard::default() }
 }
 
 fn lost() -> Heard {
@@ -47,7 +47,7 @@ fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
 fn what_a_dead_node_left_pending_is_lost_and_the_rest_stands() {
     let plan = plan(vec![leg(0, &[(0, 3)])]);
     let outcome = Outcome { written: 2, pending: 1, ..Outcome::default() };
-    let heard = Heard { outcome: Some(outcome), ..lost() };
+    let heard = Heard { told: Some(outcome.into()), ..lost() };
     let receipt = receipt(&plan, vec![heard], users(&["ann"]));
     assert_eq!((receipt.pending, receipt.complete), (0, true));
     assert_eq!((receipt.outcomes["WRITTEN"], receipt.outcomes["NODE_LOST"]), (2, 1));
@@ -109,7 +109,7 @@ fn heard() -> impl Strategy<Value = Heard> {
             }
         });
     (prop::option::of(tried), any::<bool>()).prop_map(|(outcome, is_lost)| Heard {
-        outcome,
+        told: outcome.map(Told::from),
         lost: is_lost.then_some(Loss::Deadline),
         at: None,
     })
