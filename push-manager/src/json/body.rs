@@ -1,6 +1,7 @@
-//! Bodies of pushes: read within their limit, every mistake named with its field.
+//! Bodies of pushes: read within their limit, every mistake named with its field. What they say stays where it was read,
+//! unless it is escaped.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -15,7 +16,7 @@ use roomcast_proto::pubsub::{
 use roomcast_types::{Code, Fault};
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use tokio::time::timeout;
 
@@ -25,17 +26,19 @@ const READ: Duration = Duration::from_secs(10);
 /// Body of a push.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PushBody {
-    pub content: Object<ContentBody>,
+pub struct PushBody<'a> {
+    #[serde(borrow)]
+    pub content: Object<ContentBody<'a>>,
     pub options: Option<Object<OptionsBody>>,
 }
 
 /// Body of a push to several users.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct UsersBody {
+pub struct UsersBody<'a> {
     pub user_ids: Vec<String>,
-    pub content: Object<ContentBody>,
+    #[serde(borrow)]
+    pub content: Object<ContentBody<'a>>,
     pub options: Option<Object<OptionsBody>>,
 }
 
@@ -59,14 +62,31 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// A string, in the body where it has no escapes.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Text<'_> {
+    /// As bytes; those of `body` where it lies in there.
+    fn into_bytes(self, body: &Bytes) -> Bytes {
+        match self.0 {
+            Cow::Borrowed(text) => body.slice_ref(text.as_bytes()),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
 /// What is said.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ContentBody {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    data: Option<String>,
-    data_base64: Option<String>,
+pub struct ContentBody<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    data: Option<Text<'a>>,
+    #[serde(borrow)]
+    data_base64: Option<Text<'a>>,
     #[serde(default)]
     timestamp: i64,
 }
@@ -91,10 +111,10 @@ pub struct OptionsBody {
     offline: Option<String>,
 }
 
-impl ContentBody {
-    /// As it is on the wire.
-    pub fn into_content(self) -> Result<Content, Fault> {
-        let kind = match self.kind.as_deref() {
+impl ContentBody<'_> {
+    /// As it is on the wire. `body` is what this was parsed from.
+    pub fn into_content(self, body: &Bytes) -> Result<Content, Fault> {
+        let kind = match self.kind.as_ref().map(|kind| &*kind.0) {
             None => content::Type::Text,
             Some(word) => content::Type::from_str_name(word).ok_or_else(|| {
                 Fault::bad_request(format!(
@@ -103,9 +123,9 @@ impl ContentBody {
             })?,
         };
         let (data, binary) = match (self.data, self.data_base64) {
-            (Some(text), None) => (Bytes::from(text), false),
+            (Some(text), None) => (text.into_bytes(body), false),
             (None, Some(text)) => {
-                let bytes = STANDARD.decode(&text).map_err(|error| {
+                let bytes = STANDARD.decode(&*text.0).map_err(|error| {
                     Fault::bad_request(format!("content.data_base64 is no base64: {error}"))
                 })?;
                 (Bytes::from(bytes), true)
@@ -154,12 +174,8 @@ fn word<T>(
     read(&word).map(Some).ok_or_else(unknown)
 }
 
-/// Reads and parses a body. Any content type will do.
-pub async fn read<T: DeserializeOwned>(
-    headers: &HeaderMap,
-    body: Body,
-    bytes_max: usize,
-) -> Result<T, Fault> {
+/// Reads a body. Any content type will do.
+pub async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Fault> {
     let too_large = || {
         let message = format!("the body has more than {bytes_max} bytes (limits.body_bytes_max)");
         Fault::new(Code::TooLarge, message)
@@ -169,21 +185,25 @@ pub async fn read<T: DeserializeOwned>(
     if announced.is_some_and(|length| length > bytes_max) {
         return Err(too_large());
     }
-    let bytes = match timeout(READ, to_bytes(body, bytes_max)).await {
-        Ok(Ok(bytes)) => bytes,
+    match timeout(READ, to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
         // The only error of reading that is not the connection's own.
-        Ok(Err(error)) if is_limit(&error) => return Err(too_large()),
-        Ok(Err(error)) => return Err(Fault::bad_request(format!("cannot read the body: {error}"))),
-        Err(_) => return Err(Fault::bad_request(format!("the body did not arrive within {READ:?}"))),
-    };
-    parse(&bytes)
+        Ok(Err(error)) if is_limit(&error) => Err(too_large()),
+        Ok(Err(error)) => Err(Fault::bad_request(format!("cannot read the body: {error}"))),
+        Err(_) => Err(Fault::bad_request(format!("the body did not arrive within {READ:?}"))),
+    }
 }
 
 fn is_limit(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "length limit exceeded")
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
+/// Parses a body.
+pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
+    // The way to a mistake costs more than the parsing: it is looked for where there is one.
+    if let Ok(Object(parsed)) = serde_json::from_slice(bytes) {
+        return Ok(parsed);
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let Object(parsed) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -199,11 +219,12 @@ mod tests {
     use super::*;
 
     fn mistake(body: &str) -> String {
-        let read = |body: PushBody| {
-            body.options.map(PushOptions::try_from).transpose()?;
-            body.content.0.into_content()
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let read = |parsed: PushBody<'_>| {
+            parsed.options.map(PushOptions::try_from).transpose()?;
+            parsed.content.0.into_content(&body)
         };
-        parse::<PushBody>(body.as_bytes()).and_then(read).unwrap_err().to_string()
+        parse::<PushBody<'_>>(&body).and_then(read).unwrap_err().to_string()
     }
 
     #[test]
@@ -242,11 +263,17 @@ mod tests {
 
     #[test]
     fn text_and_bytes_keep_what_they_are() {
-        let content =
-            |body: &str| parse::<PushBody>(body.as_bytes()).unwrap().content.0.into_content().unwrap();
-        let text = content(r#"{"content":{"data":"h\u00e9","timestamp":7}}"#);
+        let content = |body: &'static str| {
+            let body = Bytes::from_static(body.as_bytes());
+            let content = parse::<PushBody<'_>>(&body).unwrap().content.0.into_content(&body).unwrap();
+            (content.data.as_ptr(), content, body.as_ptr_range())
+        };
+        let (place, plain, body) = content(r#"{"content":{"data":"hé","timestamp":7}}"#);
+        assert_eq!((&plain.data[..], plain.timestamp), ("hé".as_bytes(), 7));
+        assert!(body.contains(&place), "it is not copied");
+        let (_, text, _) = content(r#"{"content":{"data":"h\u00e9","timestamp":7}}"#);
         assert_eq!((&text.data[..], text.binary, text.timestamp), ("hé".as_bytes(), false, 7));
-        let bytes = content(r#"{"content":{"type":"AUDIO","data_base64":"AP8="}}"#);
+        let (_, bytes, _) = content(r#"{"content":{"type":"AUDIO","data_base64":"AP8="}}"#);
         assert_eq!(
             (&bytes.data[..], bytes.binary, bytes.r#type()),
             (&[0, 255][..], true, content::Type::Audio)

@@ -11,7 +11,7 @@ use roomcast_types::Fault;
 
 use super::{
     Api,
-    body::{PushBody, UsersBody, read},
+    body::{PushBody, UsersBody, parse, read},
     reply::Reply,
 };
 use crate::{
@@ -51,8 +51,9 @@ pub(super) async fn to_user(
 
 pub(super) async fn to_users(State(api): State<Api>, headers: HeaderMap, body: Body) -> impl IntoResponse {
     let push = async {
-        let body: UsersBody = read(&headers, body, api.body_bytes_max).await?;
-        let content = Some(body.content.0.into_content()?);
+        let bytes = read(&headers, body, api.body_bytes_max).await?;
+        let body: UsersBody<'_> = parse(&bytes)?;
+        let content = Some(body.content.0.into_content(&bytes)?);
         Push::to_users(
             &body.user_ids,
             content,
@@ -76,8 +77,9 @@ async fn one(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Option<Content>, Option<PushOptions>), Fault> {
-    let body: PushBody = read(headers, body, api.body_bytes_max).await?;
-    Ok((Some(body.content.0.into_content()?), body.options.map(PushOptions::try_from).transpose()?))
+    let bytes = read(headers, body, api.body_bytes_max).await?;
+    let body: PushBody<'_> = parse(&bytes)?;
+    Ok((Some(body.content.0.into_content(&bytes)?), body.options.map(PushOptions::try_from).transpose()?))
 }
 
 async fn carry_out(
