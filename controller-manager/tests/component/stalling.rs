@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use roomcast_store::{
     Counters, Presence, Result, Rooms,
     presence::{CardEntry, Claim, Exit, IndexedSession, Load, NodeRef, Occupancy, SLICES, SessionEntry},
-    rooms::{Admission, NewRoom, ReadMark, RoomChange, RoomRow, RoomTotals, SeatRequest, SeatRow},
+    rooms::{
+        Admission, NewRoom, ReadMark, RoomChange, RoomRequests, RoomRow, RoomTotals, SeatRequest, SeatRow,
+    },
 };
 use roomcast_types::{Position, RoomCard, RoomId, SessionId, SessionPolicy, StoreTime, UserId};
 use tokio::sync::watch;
@@ -75,6 +77,7 @@ macro_rules! pass_on {
 pass_on! {
     Rooms:
     admit(room: &RoomId, requests: &[SeatRequest], create: Option<NewRoom>, now: StoreTime) -> Admission;
+    admit_together(rooms: &[RoomRequests], now: StoreTime) -> Vec<Option<Admission>>;
     create(room: &RoomId, new: NewRoom, now: StoreTime) -> RoomRow;
     update(room: &RoomId, change: RoomChange, now: StoreTime) -> RoomRow;
     delete(room: &RoomId) -> Option<RoomRow>;

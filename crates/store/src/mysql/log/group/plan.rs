@@ -15,7 +15,11 @@ use super::{
 };
 use crate::{
     log::{Append, Appended, Idempotency, Retention},
-    mysql::{fault::Result, row::column},
+    mysql::{
+        fault::Result,
+        row::column,
+        text::{Hex, Rows},
+    },
     sql::log::{Head, UsedKey, bits, is_trim_due, log_key, millis},
 };
 
@@ -46,7 +50,7 @@ pub(super) fn lock(group: &[Waiting]) -> String {
     format!(
         "SELECT log_key, epoch, last_offset, bytes FROM logs FORCE INDEX (PRIMARY) WHERE log_key IN ({}) \
          ORDER BY log_key FOR UPDATE SKIP LOCKED",
-        keys.0
+        keys
     )
 }
 
@@ -140,7 +144,7 @@ impl Plan {
 
     /// The statements that write it all; `None` when there is nothing to write.
     pub(super) fn writes(&self) -> Option<String> {
-        if self.messages.0.is_empty() {
+        if self.messages.is_empty() {
             return None;
         }
         let mut heads = Rows::default();
@@ -153,14 +157,14 @@ impl Plan {
              created_at) VALUES {}; \
              INSERT INTO logs (log_key, epoch, last_offset, bytes, used_at) VALUES {} ON DUPLICATE KEY UPDATE \
              last_offset = VALUES(last_offset), bytes = VALUES(bytes), used_at = VALUES(used_at)",
-            self.messages.0, heads.0
+            self.messages, heads
         );
-        if !self.keys.0.is_empty() {
+        if !self.keys.is_empty() {
             text.push_str(
                 "; INSERT INTO log_keys (log_key, idempotency_key, digest, message_id, epoch, log_offset, expires_at) \
                  VALUES ",
             );
-            text.push_str(&self.keys.0);
+            text.push_str(self.keys.as_str());
         }
         Some(text)
     }
@@ -169,36 +173,6 @@ impl Plan {
 fn own_key(append: &Append) -> Option<OwnKey> {
     let own = append.idempotency.as_ref()?;
     Some((log_key(&append.key), own.key.clone().into_bytes()))
-}
-
-/// Values with commas in between.
-#[derive(Default)]
-struct Rows(String);
-
-impl Rows {
-    fn push(&mut self, row: &str) {
-        if !self.0.is_empty() {
-            self.0.push(',');
-        }
-        self.0.push_str(row);
-    }
-}
-
-/// Bytes as a literal: nothing in them ends it.
-struct Hex<'a>(&'a [u8]);
-
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = String::with_capacity(self.0.len() * 2 + 3);
-        text.push_str("x'");
-        for byte in self.0 {
-            text.push(DIGITS[usize::from(byte >> 4)].into());
-            text.push(DIGITS[usize::from(byte & 15)].into());
-        }
-        text.push('\'');
-        f.write_str(&text)
-    }
 }
 
 fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
