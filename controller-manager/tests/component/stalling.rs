@@ -18,6 +18,7 @@ pub struct Stalling<T> {
     store: Arc<T>,
     is_stalled: watch::Sender<bool>,
     waiting: std::sync::atomic::AtomicUsize,
+    calls: std::sync::atomic::AtomicUsize,
 }
 
 /// A call that waits.
@@ -32,7 +33,12 @@ impl Drop for Waiting<'_> {
 impl<T> Stalling<T> {
     /// One that works.
     pub fn over(store: Arc<T>) -> Arc<Self> {
-        Arc::new(Self { store, is_stalled: watch::Sender::new(false), waiting: Default::default() })
+        Arc::new(Self {
+            store,
+            is_stalled: watch::Sender::new(false),
+            waiting: Default::default(),
+            calls: Default::default(),
+        })
     }
 
     pub fn stall(&self) {
@@ -48,7 +54,13 @@ impl<T> Stalling<T> {
         self.waiting.load(std::sync::atomic::Ordering::SeqCst)
     }
 
+    /// Calls made so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
     async fn turn(&self) -> &T {
+        self.calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if *self.is_stalled.borrow() {
             self.waiting.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let _waiting = Waiting(&self.waiting);
