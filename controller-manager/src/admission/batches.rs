@@ -31,13 +31,13 @@ const WAITING_MAX: usize = 16_384;
 const GROUPS_AT_ONCE: usize = 2;
 /// Rooms of one transaction: their locks are held until all are decided.
 const ROOMS_MAX: usize = 128;
-/// Before the transactions. The deadline is above what the record itself takes to give up a statement; when as many as
-/// are under way met nothing it is away, and joins are refused at once, but for one trial a second at most.
+/// Before the transactions. The deadline is above what the record itself takes to give up a statement; three in a row
+/// that met nothing mean that it is away, and joins are refused at once, but for one trial a second at most.
 const RECORD: GateSettings = GateSettings {
     name: "the record, for joins",
     calls_max: 65_536,
     deadline: Duration::from_secs(3),
-    failures: GROUPS_AT_ONCE as u32,
+    failures: 3,
     pause_min: Duration::from_millis(250),
     pause_max: Duration::from_secs(1),
 };

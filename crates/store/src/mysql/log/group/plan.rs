@@ -48,9 +48,8 @@ pub(super) fn lock(group: &[Waiting]) -> String {
         keys.push(&Hex(&key).to_string());
     }
     format!(
-        "SELECT log_key, epoch, last_offset, bytes FROM logs FORCE INDEX (PRIMARY) WHERE log_key IN ({}) \
-         ORDER BY log_key FOR UPDATE SKIP LOCKED",
-        keys
+        "SELECT log_key, epoch, last_offset, bytes FROM logs FORCE INDEX (PRIMARY) WHERE log_key IN ({keys}) \
+         ORDER BY log_key FOR UPDATE SKIP LOCKED"
     )
 }
 
