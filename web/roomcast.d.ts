@@ -189,6 +189,8 @@ export interface RoomInfo {
   room_id: string;
   state: "joining" | "joined" | "leaving";
   members: number | undefined;
+  /** As the last `joined` said; membership DURABLE only. */
+  read_offset: number | undefined;
   position: Position | null;
 }
 

@@ -743,6 +743,7 @@ class RoomSet {
       room_id: room.id,
       state: room.leaving ? "leaving" : room.session?.isOpen ? "joined" : "joining",
       members: room.members,
+      read_offset: room.readOffset,
       position: this.#io.positions.get(room.id) ?? null,
     }));
   }
@@ -806,7 +807,7 @@ class RoomSet {
     const { positions, retiring } = this.#io;
     const since = request?.since ?? (frame.recovered === undefined ? undefined : positions.get(room.id));
     this.#stop(room);
-    Object.assign(room, { session, members: frame.members, wasJoined: true, attempt: 0 });
+    Object.assign(room, { session, members: frame.members, readOffset: frame.read_offset, wasJoined: true, attempt: 0 });
     const { continuity, hole } = positions.begin(room.id, session, { retiring: retiring(), since, frame });
     const event = { ...frame, continuity, position: positions.get(room.id) ?? null };
     this.#io.emit("joined", event);
@@ -1004,7 +1005,7 @@ export class RoomcastClient {
    */
   serverTime(localMs = this.#clock.now()) { return this.#current?.serverTime(localMs) ?? null; }
 
-  /** The wanted rooms: `{room_id, state: "joining"|"joined"|"leaving", members, position}`. */
+  /** The wanted rooms: `{room_id, state: "joining"|"joined"|"leaving", members, read_offset, position}`. */
   get rooms() { return this.#rooms.list(); }
 
   /**

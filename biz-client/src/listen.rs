@@ -86,7 +86,13 @@ fn show(event: Event, output: &mut Output) -> Result<(), Failure> {
         }
         Event::Joined(joined) => {
             let stands = stands(joined.continuity, joined.position.as_ref());
-            format!("joined {}, members: {}{stands}", joined.room_id, joined.members)
+            let read = joined.read_offset.map(|offset| format!(", read up to offset {offset}"));
+            format!(
+                "joined {}, members: {}{stands}{}",
+                joined.room_id,
+                joined.members,
+                read.unwrap_or_default()
+            )
         }
         Event::JoinFailed { fault, is_retrying: false, .. } => {
             return Err(Failure::Refused(fault.to_string()));

@@ -1,7 +1,8 @@
-//! Joins: the rejoin fast path without SQL, else a seat from a transaction that joins of one room share.
+//! Joins: the rejoin fast path without SQL, else a seat from a transaction that joins share, whatever their rooms.
 
 mod batches;
 mod budget;
+mod group;
 
 pub(crate) use batches::Batches;
 pub(crate) use budget::Budget;
@@ -155,7 +156,7 @@ async fn enter(
     Ok(Joined { card: seat.card, members: seat.members, is_present: entered.is_ok() })
 }
 
-/// A seat from the next transaction of the room.
+/// A seat from the next transaction.
 async fn seat(
     controller: &Arc<Controller>,
     room: &RoomId,

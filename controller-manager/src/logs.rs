@@ -1,13 +1,13 @@
-//! Logs of rooms: removed with their room or their policy, and swept of what is too old, as inboxes are.
+//! Logs of rooms: removed with their room or their policy. Push-managers sweep them of what is too old.
 
 use std::{sync::Arc, time::Duration};
 
 use roomcast_store::{
-    Error as StoreError, Log,
-    log::{LogKey, Logs, Retention},
+    Log,
+    log::{LogKey, Logs},
 };
-use roomcast_types::{LogPolicy, RoomId, StoreTime, unix_millis};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use roomcast_types::{LogPolicy, RoomId};
+use tokio::time::{sleep, timeout};
 
 use crate::{backlog::Backlog, controller::Controller};
 
@@ -15,12 +15,6 @@ use crate::{backlog::Backlog, controller::Controller};
 const WAIT: Duration = Duration::from_secs(1);
 /// How long to wait before a removal that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often what is too old is looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// Between two pieces of a sweep: others have their turn.
-const SWEEP_PAUSE: Duration = Duration::from_millis(20);
-/// Pieces of one sweep; the rest waits for the next look.
-const SWEEP_PIECES: usize = 500;
 
 /// Logs, and rooms that have none there any more.
 pub(crate) struct RoomLogs {
@@ -64,13 +58,12 @@ impl RoomLogs {
     }
 }
 
-/// Runs for ever: removals that failed, and sweeps.
+/// Runs for ever: removals that failed are made when their store is back.
 pub(crate) async fn keep(controller: &Controller) {
     let logs = &controller.logs;
     tokio::join!(
         remove_pending(&logs.stores.recent, &logs.recent),
         remove_pending(&logs.stores.durable, &logs.durable),
-        sweep(controller),
     );
 }
 
@@ -83,40 +76,4 @@ async fn remove_pending(log: &Arc<dyn Log>, backlog: &Backlog) {
             }
         }
     }
-}
-
-/// Every controller does this: what one has deleted, the others do not find.
-async fn sweep(controller: &Controller) {
-    let (config, stores) = (&controller.config.log, &controller.logs.stores);
-    let recent = Retention {
-        messages: config.recent_messages,
-        bytes: config.recent_bytes.0,
-        age: config.recent_age,
-        idempotency: config.idempotency_ttl,
-    };
-    let durable =
-        Retention { messages: config.durable_messages, bytes: u64::MAX, age: config.durable_age, ..recent };
-    let mut ticks = interval(SWEEP_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let now = StoreTime::from_millis(unix_millis());
-        // A store that is away is reported by the health watch; the next look finds the same.
-        let _ = in_pieces(|| stores.recent.sweep(&recent)).await;
-        let _ = in_pieces(|| stores.durable.sweep(&durable)).await;
-        let _ = in_pieces(|| stores.inbox.sweep(now)).await;
-    }
-}
-
-async fn in_pieces<F>(piece: impl Fn() -> F) -> Result<(), StoreError>
-where
-    F: Future<Output = Result<u64, StoreError>>,
-{
-    for _ in 0..SWEEP_PIECES {
-        if piece().await? == 0 {
-            break;
-        }
-        sleep(SWEEP_PAUSE).await;
-    }
-    Ok(())
 }

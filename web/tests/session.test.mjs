@@ -41,7 +41,14 @@ test("wanted_rooms_are_joined_after_welcome", async () => {
     ["room-001", 1, "first"],
     ["room-002", 1, "first"],
   ]);
-  assert.deepEqual(client.rooms[0], { room_id: "room-001", state: "joined", members: 1, position: null });
+  const room = { room_id: "room-001", state: "joined", members: 1, read_offset: undefined, position: null };
+  assert.deepEqual(client.rooms[0], room);
+});
+
+test("how_far_a_member_has_read_is_shown", async () => {
+  const cluster = new Cluster();
+  const client = await cluster.connected({ rooms: ["room-001"] }, { epoch: "e", offset: 9, read_offset: 7 });
+  assert.deepEqual([cluster.of("joined")[0].read_offset, client.rooms[0].read_offset], [7, 7]);
 });
 
 test("joins_and_leaves_settle_by_frame_id", async () => {

@@ -1,4 +1,10 @@
-//! One batch a room at a time: what arrives while a transaction runs shares the next one.
+//! Joins that wait for the record, by room: what arrives while a transaction runs goes with the next one.
+//!
+//! | a room | a join that comes | what is next |
+//! |---|---|---|
+//! | unknown | makes it ready | |
+//! | ready, in order with the others | waits with those before | busy, when a transaction takes them |
+//! | busy | waits | when they are decided: ready, or unknown when none came meanwhile |
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -6,29 +12,25 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
 use roomcast_runtime::{Gate, GateSettings};
-use roomcast_store::{
-    Error as StoreError,
-    presence::CardEntry,
-    rooms::{Admission, SeatRequest},
-};
+use roomcast_store::rooms::SeatRequest;
 use roomcast_types::{Code, Fault, RoomCard, RoomId};
 use tokio::{
     sync::{Semaphore, oneshot},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
-use super::{budget, mark_absent, no_record, refusal, room_full};
-use crate::{
-    concurrent,
-    controller::{Controller, room_deleted, unanswered},
-    error::retry_after,
-};
+use super::{budget, group, no_record};
+use crate::{controller::Controller, error::retry_after};
 
 /// Joins that wait in all rooms: about what a fast record decides in the second that each of them may wait. More
 /// would wait in vain; they are told to come again.
 const WAITING_MAX: usize = 16_384;
+/// Transactions over several rooms at once: one is on its way while what the other decided is answered. Few, as more
+/// rooms share one then.
+const GROUPS_AT_ONCE: usize = 2;
+/// Rooms of one transaction: their locks are held until all are decided.
+const ROOMS_MAX: usize = 128;
 /// Before the transactions. The deadline is above what the record itself takes to give up a statement; three in a row
 /// that met nothing mean that it is away, and joins are refused at once, but for one trial a second at most.
 const RECORD: GateSettings = GateSettings {
@@ -39,10 +41,6 @@ const RECORD: GateSettings = GateSettings {
     pause_min: Duration::from_millis(250),
     pause_max: Duration::from_secs(1),
 };
-/// How long a batch waits for presence: joins that it decided or will decide wait with it.
-const PRESENCE_WAIT: Duration = Duration::from_millis(100);
-/// Users marked as absent at once.
-const MARKED_AT_ONCE: usize = 64;
 
 /// A seat that a transaction gave or confirmed.
 #[derive(Debug, Clone)]
@@ -51,34 +49,44 @@ pub(super) struct Seat {
     pub(super) members: u64,
 }
 
-type Decided = Result<Seat, Fault>;
+pub(super) type Decided = Result<Seat, Fault>;
 
-struct Waiting {
-    who: SeatRequest,
+/// One join.
+pub(super) struct Waiting {
+    pub(super) who: SeatRequest,
     /// The join waits at the other end; closed when it has given up.
-    answer: oneshot::Sender<Decided>,
+    pub(super) answer: oneshot::Sender<Decided>,
 }
 
-/// Joins that wait, by room. A room is in here exactly while a task works on it.
+/// Joins of one room that are decided together, in the order in which they came.
+pub(super) struct Batch {
+    pub(super) busy: Busy,
+    pub(super) joins: Vec<Waiting>,
+}
+
+/// Joins that wait, by room.
 pub(crate) struct Batches {
     queues: Mutex<Queues>,
-    /// One permit for each transaction under way: three quarters of the record's connections, so that the other calls
-    /// find one. Rooms wait for it in order, and joins that come meanwhile share the transaction.
-    at_once: Semaphore,
+    /// One permit for each transaction of a single room: with those of groups three quarters of the record's
+    /// connections, so that the other calls find one.
+    pub(super) alone: Semaphore,
     pub(crate) record: Gate,
 }
 
 #[derive(Default)]
 struct Queues {
     rooms: HashMap<RoomId, Queue>,
+    /// Rooms with joins none of which is being decided, in the order in which they became so.
+    ready: VecDeque<RoomId>,
     waiting: usize,
+    /// Tasks that take groups.
+    groups: usize,
 }
 
-#[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// Since when its task has waited for its turn or for the record.
-    since: Option<Instant>,
+    /// When it became ready last.
+    since: Instant,
 }
 
 impl Batches {
@@ -86,7 +94,7 @@ impl Batches {
     pub(crate) fn new(connections: usize) -> Self {
         Self {
             queues: Mutex::default(),
-            at_once: Semaphore::new((connections * 3 / 4).max(1)),
+            alone: Semaphore::new((connections * 3 / 4).saturating_sub(GROUPS_AT_ONCE).max(1)),
             record: Gate::new(RECORD),
         }
     }
@@ -99,33 +107,39 @@ impl Batches {
     fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The next batch of a room; `None` ends the room's task.
-    fn next(&self, room: &RoomId, batch_max: usize) -> Option<Vec<Waiting>> {
-        let mut queues = self.lock();
-        let queue = queues.rooms.get_mut(room)?;
+impl Queues {
+    /// Up to so many joins of a room.
+    fn take(&mut self, room: &RoomId, joins_max: usize) -> Vec<Waiting> {
+        let Some(queue) = self.rooms.get_mut(room) else { return Vec::new() };
+        let size = queue.waiting.len().min(joins_max);
+        self.waiting -= size;
+        queue.waiting.drain(..size).collect()
+    }
+
+    /// None of a room's joins is being decided any more.
+    fn release(&mut self, room: &RoomId) {
+        let Some(queue) = self.rooms.get_mut(room) else { return };
         if queue.waiting.is_empty() {
-            queues.rooms.remove(room);
-            return None;
-        }
-        let size = queue.waiting.len().min(batch_max);
-        let batch = queue.waiting.drain(..size).collect();
-        queues.waiting -= size;
-        Some(batch)
-    }
-
-    /// The room's task waits from now on.
-    fn begin(&self, room: &RoomId) {
-        if let Some(queue) = self.lock().rooms.get_mut(room) {
-            queue.since = Some(Instant::now());
+            self.rooms.remove(room);
+        } else {
+            queue.since = Instant::now();
+            self.ready.push_back(room.clone());
         }
     }
 
-    fn forget(&self, room: &RoomId) {
-        let mut queues = self.lock();
-        if let Some(queue) = queues.rooms.remove(room) {
-            queues.waiting -= queue.waiting.len();
+    fn forget(&mut self, room: &RoomId) {
+        if let Some(queue) = self.rooms.remove(room) {
+            self.waiting -= queue.waiting.len();
         }
+    }
+
+    /// Whether one more task is to take groups; it is counted then.
+    fn wants_group(&mut self) -> bool {
+        let is_wanted = !self.ready.is_empty() && self.groups < GROUPS_AT_ONCE;
+        self.groups += usize::from(is_wanted);
+        is_wanted
     }
 }
 
@@ -137,7 +151,7 @@ pub(super) fn submit(
     who: SeatRequest,
 ) -> Result<oneshot::Receiver<Decided>, Fault> {
     let (answer, decided) = oneshot::channel();
-    let is_idle = {
+    let wants_group = {
         let mut queues = controller.batches.lock();
         if queues.waiting >= WAITING_MAX {
             return Err(Fault {
@@ -146,106 +160,103 @@ pub(super) fn submit(
                 retry_after: Some(retry_after()),
             });
         }
-        let known = queues.rooms.get(room);
-        if known.and_then(|queue| queue.since).is_some_and(|since| since.elapsed() > budget::RECORD) {
-            return Err(no_record(room));
+        match queues.rooms.get(room) {
+            Some(known) if known.since.elapsed() > budget::RECORD => return Err(no_record(room)),
+            Some(_) => {}
+            None => queues.ready.push_back(room.clone()),
         }
-        let is_idle = known.is_none();
+        let queue = || Queue { waiting: VecDeque::new(), since: Instant::now() };
+        queues.rooms.entry(room.clone()).or_insert_with(queue).waiting.push_back(Waiting { who, answer });
         queues.waiting += 1;
-        queues.rooms.entry(room.clone()).or_default().waiting.push_back(Waiting { who, answer });
-        is_idle
+        queues.wants_group()
     };
-    if is_idle {
-        controller.tasks.spawn(work(controller.clone(), room.clone()));
+    if wants_group {
+        begin_group(controller);
     }
     Ok(decided)
 }
 
-/// Lets go of the room even when the task panics or is aborted: its joins are answered, the next one starts anew.
-struct Entry {
+/// It is counted already.
+fn begin_group(controller: &Arc<Controller>) {
+    controller.tasks.spawn(work(Turn { controller: controller.clone(), is_over: false }));
+}
+
+async fn work(mut turn: Turn) {
+    // Joins that are about to arrive, from the same report, share the first transaction.
+    tokio::task::yield_now().await;
+    while let Some(batches) = turn.next() {
+        group::run(&turn.controller, batches).await;
+    }
+}
+
+/// One of [`GROUPS_AT_ONCE`]; given back also when its task panics or is aborted.
+struct Turn {
     controller: Arc<Controller>,
-    room: RoomId,
-    /// The queue went with the last look at it; a join that came since has a task of its own.
+    is_over: bool,
+}
+
+impl Turn {
+    /// What goes into the next transaction; `None`: nobody waits, and the turn is over.
+    fn next(&mut self) -> Option<Vec<Batch>> {
+        let joins_max = self.controller.config.server.join_batch_max;
+        let (mut batches, mut joins) = (Vec::new(), 0);
+        let mut queues = self.controller.batches.lock();
+        while batches.len() < ROOMS_MAX && joins < joins_max {
+            let Some(room) = queues.ready.pop_front() else { break };
+            let taken = queues.take(&room, joins_max - joins);
+            joins += taken.len();
+            let busy = Busy { controller: self.controller.clone(), room, is_done: false };
+            batches.push(Batch { busy, joins: taken });
+        }
+        if batches.is_empty() {
+            queues.groups -= 1;
+            self.is_over = true;
+            return None;
+        }
+        Some(batches)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.controller.batches.lock().groups -= 1;
+        }
+    }
+}
+
+/// A room some of whose joins are being decided. Lets go of it even when the task panics or is aborted: its joins are
+/// answered then, and the next one starts anew.
+pub(super) struct Busy {
+    controller: Arc<Controller>,
+    pub(super) room: RoomId,
     is_done: bool,
 }
 
-impl Drop for Entry {
+impl Busy {
+    /// Joins of the room that came meanwhile.
+    pub(super) fn more(&self, joins_max: usize) -> Vec<Waiting> {
+        self.controller.batches.lock().take(&self.room, joins_max)
+    }
+
+    /// They are decided: the turn of those that came meanwhile comes.
+    pub(super) fn done(mut self) {
+        self.is_done = true;
+        let wants_group = {
+            let mut queues = self.controller.batches.lock();
+            queues.release(&self.room);
+            queues.wants_group()
+        };
+        if wants_group {
+            begin_group(&self.controller);
+        }
+    }
+}
+
+impl Drop for Busy {
     fn drop(&mut self) {
         if !self.is_done {
-            self.controller.batches.forget(&self.room);
+            self.controller.batches.lock().forget(&self.room);
         }
     }
-}
-
-async fn work(controller: Arc<Controller>, room: RoomId) {
-    let mut entry = Entry { controller, room, is_done: false };
-    let (controller, room) = (&entry.controller, &entry.room);
-    // Joins that are about to arrive, from the same report, share the first transaction.
-    tokio::task::yield_now().await;
-    loop {
-        controller.batches.begin(room);
-        // Closed by nobody: an error would only mean to go on without a place in the order.
-        let _turn = controller.batches.at_once.acquire().await;
-        let Some(batch) = controller.batches.next(room, controller.config.server.join_batch_max) else {
-            break;
-        };
-        run(controller, room, batch).await;
-    }
-    entry.is_done = true;
-}
-
-async fn run(controller: &Arc<Controller>, room: &RoomId, batch: Vec<Waiting>) {
-    // Who gave up takes no seat.
-    let batch: Vec<Waiting> = batch.into_iter().filter(|waiting| !waiting.answer.is_closed()).collect();
-    if batch.is_empty() {
-        return;
-    }
-    let requests: Vec<SeatRequest> = batch.iter().map(|waiting| waiting.who.clone()).collect();
-    match admit(controller, room, &requests).await {
-        Ok(admission) => answer(controller, room, batch, &admission).await,
-        Err(refused) => {
-            for waiting in batch {
-                // Who gave up meanwhile needs no answer.
-                let _ = waiting.answer.send(Err(refused.clone()));
-            }
-        }
-    }
-}
-
-async fn admit(controller: &Controller, room: &RoomId, requests: &[SeatRequest]) -> Result<Admission, Fault> {
-    // Looked at again just before the transaction: a join under way must not bring a deleted room back.
-    let known = timeout(PRESENCE_WAIT, controller.promptly(controller.presence.card(room))).await;
-    if matches!(known, Ok(Ok(CardEntry::Buried { .. }))) || controller.burials.contains(room) {
-        return Err(room_deleted(room));
-    }
-    let (now, started) = (controller.clock.now().await, Instant::now());
-    let call = controller.rooms.admit(room, requests, controller.auto_create(), now);
-    let admitted = controller.batches.record.pass(call, StoreError::is_retryable).await;
-    let admitted = admitted.unwrap_or_else(|refused| Err(unanswered("record", refused.to_string())));
-    controller.metrics.admission_seconds.record(started.elapsed().as_secs_f64());
-    controller.metrics.batches.increment(1);
-    controller.metrics.batched_joins.increment(requests.len() as u64);
-    let admission = admitted.map_err(|error| refusal(&error))?;
-    let shown = controller.promptly(controller.presence.put_card(&admission.card, admission.members));
-    if !matches!(timeout(PRESENCE_WAIT, shown).await, Ok(Ok(()))) {
-        controller.stale_cards.push(room.clone());
-    }
-    Ok(admission)
-}
-
-async fn answer(controller: &Controller, room: &RoomId, batch: Vec<Waiting>, admission: &Admission) {
-    let seat = Seat { card: admission.card.clone(), members: admission.members };
-    let full = room_full(room, admission.members, admission.card.max_users);
-    let mut gave_up = Vec::new();
-    for (waiting, is_admitted) in batch.into_iter().zip(&admission.admitted) {
-        let decided = if *is_admitted { Ok(seat.clone()) } else { Err(full.clone()) };
-        if waiting.answer.send(decided).is_err() && *is_admitted {
-            gave_up.push(waiting.who.user_id);
-        }
-    }
-    // They gave up while the transaction ran: their seats wait for them as for anybody who is away.
-    let now = controller.clock.now().await;
-    let membership = seat.card.membership;
-    let marks = gave_up.iter().map(|user| mark_absent(controller, room, user, membership, now).boxed());
-    concurrent::every(marks.collect(), MARKED_AT_ONCE).await;
 }

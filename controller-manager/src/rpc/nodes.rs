@@ -1,7 +1,8 @@
 //! Methods on nodes: the list, the choice of one, and the sessions of one.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, mem, sync::Arc};
 
+use futures_util::FutureExt;
 use roomcast_proto::pubsub::{
     ListNodesReply, ListNodesRequest, ListSessionsReply, ListSessionsRequest, NodeInfo,
     SelectConnectNodeReply, SelectConnectNodeRequest, SessionInfo,
@@ -9,12 +10,13 @@ use roomcast_proto::pubsub::{
 use roomcast_registry::{Registration, State};
 use roomcast_store::{
     Error as StoreError,
-    presence::{IndexedSession, Load, NodeRef},
+    presence::{IndexedSession, Load, NodeRef, SLICES},
 };
 use roomcast_types::{Code, Fault, NodeId, SessionId};
 
 use super::fields;
 use crate::{
+    concurrent,
     controller::Controller,
     error::{fault, retry_after},
     loads::{Known, Reported},
@@ -25,6 +27,8 @@ use crate::{
 
 /// A list of registrations older than this may be wrong: it is made anew every 5 s while the registry answers.
 const STALE: std::time::Duration = std::time::Duration::from_secs(10);
+/// First bytes of session ids whose slices are read at once for a page, to begin with.
+const BYTES_AT_FIRST: usize = 4;
 /// Nodes that a caller may exclude.
 const EXCLUDED_MAX: usize = 1_000;
 
@@ -150,8 +154,8 @@ async fn lives(controller: &Controller, node_id: &NodeId) -> Result<Vec<NodeRef>
     Ok(lives)
 }
 
-/// The next sessions in order of their ids. A slice holds every 64th first byte, so slices are read in that order
-/// and no further than needed.
+/// The next sessions in order of their ids. A slice holds every 64th first byte, so slices are read in that order, each
+/// once and little further than needed; more of them at once each time, so that a long way takes few round trips.
 async fn next_sessions(
     controller: &Controller,
     node_id: &NodeId,
@@ -159,25 +163,32 @@ async fn next_sessions(
     limit: usize,
 ) -> Result<Vec<IndexedSession>, StoreError> {
     let lives = lives(controller, node_id).await?;
-    let first = after.map_or(0, |after| after.as_bytes()[0]);
-    let mut found: Vec<IndexedSession> = Vec::new();
-    for byte in first..=u8::MAX {
-        let start = found.len();
-        for node in &lives {
-            let slice = usize::from(byte) % roomcast_store::presence::SLICES;
-            let indexed = controller.promptly(controller.presence.indexed(node, slice)).await?;
-            found.extend(indexed.into_iter().filter(|session| {
-                let id = session.entry.session_id;
-                id.as_bytes()[0] == byte && after.is_none_or(|after| id > after)
-            }));
+    let mut bytes = after.map_or(0, |after| after.as_bytes()[0])..=u8::MAX;
+    let mut found = BTreeMap::new();
+    let mut slices_read = [false; SLICES];
+    let mut bytes_at_once = BYTES_AT_FIRST;
+    loop {
+        let next: Vec<u8> = bytes.by_ref().take(bytes_at_once).collect();
+        bytes_at_once *= 2;
+        let Some(last) = next.last() else { break };
+        let mut reads = Vec::new();
+        for slice in next.iter().map(|byte| usize::from(*byte) % SLICES) {
+            if !mem::replace(&mut slices_read[slice], true) {
+                let read = |node| controller.promptly(controller.presence.indexed(node, slice)).boxed();
+                reads.extend(lives.iter().map(read));
+            }
         }
-        found[start..].sort_unstable_by_key(|session| session.entry.session_id);
-        if found.len() >= limit {
-            found.truncate(limit);
+        let indexed = concurrent::all(reads, SLICES).await?;
+        let is_wanted = |id: SessionId| after.is_none_or(|after| id > after);
+        let wanted = indexed.into_iter().flatten().filter(|session| is_wanted(session.entry.session_id));
+        found.extend(wanted.map(|session| (session.entry.session_id, session)));
+        // Slices hold higher ids, too, between which others lie that are not read yet.
+        let known = found.keys().take_while(|id| id.as_bytes()[0] <= *last).take(limit).count();
+        if known == limit {
             break;
         }
     }
-    Ok(found)
+    Ok(found.into_values().take(limit).collect())
 }
 
 /// The same without presence, as the node reported it here.

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use roomcast_proto::pubsub::{ChangeResult, JoinRoomRequest, change_result::Result as Answer};
+use roomcast_proto::pubsub::{
+    ChangeResult, CreateRoomRequest, JoinRoomRequest, change_result::Result as Answer,
+};
 use roomcast_store::{Presence, Rooms};
 use roomcast_types::{RoomId, SessionId, UserId};
 
@@ -49,6 +51,70 @@ async fn joins_that_wait_together_share_transactions() {
     assert!(node.join_all(&joins).await.iter().all(is_joined));
     let transactions = world.rooms.counters().transactions - before;
     assert!(transactions < 40, "{transactions} transactions for 1000 joins");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_to_many_rooms_share_transactions_and_a_full_room_harms_no_other() {
+    const ROOMS: usize = 100;
+    let world = World::new(&["room.default_max_users=1000"]).await;
+    let mut client = world.client().await;
+    for number in 0..ROOMS {
+        let max_users = Some(if number % 2 == 0 { 3 } else { 1_000 });
+        let request =
+            CreateRoomRequest { room_id: format!("room-{number}"), max_users, ..Default::default() };
+        client.create_room(request).await.unwrap();
+    }
+    let node = FakeNode::start(&world, 0, "node").await;
+    let sessions = node.open_all((0..1_000).map(|number| format!("user-{number}"))).await;
+    let before = world.rooms.counters().transactions;
+    let joins: Vec<_> = sessions
+        .into_iter()
+        .enumerate()
+        .map(|(number, session)| (session, format!("room-{}", number % ROOMS)))
+        .collect();
+    let results = node.join_all(&joins).await;
+    let transactions = world.rooms.counters().transactions - before;
+    assert!(transactions < 40, "{transactions} transactions for 1000 joins to {ROOMS} rooms");
+    assert_eq!(results.iter().filter(|result| is_joined(result)).count(), 50 * 3 + 50 * 10);
+    for number in 0..ROOMS {
+        let room = RoomId::new(format!("room-{number}")).unwrap();
+        let wanted = if number % 2 == 0 { 3 } else { 10 };
+        assert_eq!(world.rooms.room(&room).await.unwrap().unwrap().members, wanted, "{room}");
+        assert_eq!(world.presence.online_counts(&room).await.unwrap(), (wanted, wanted), "{room}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_joins_to_new_rooms_that_come_together_create_each_once() {
+    let world = World::new(&[]).await;
+    let node = FakeNode::start(&world, 0, "node").await;
+    let sessions = node.open_all((0..200).map(|number| format!("user-{number}"))).await;
+    let joins: Vec<_> = sessions
+        .into_iter()
+        .enumerate()
+        .map(|(number, session)| (session, format!("room-{}", number % 20)))
+        .collect();
+    assert!(node.join_all(&joins).await.iter().all(is_joined));
+    for number in 0..20 {
+        let room = RoomId::new(format!("room-{number}")).unwrap();
+        assert_eq!(world.rooms.room(&room).await.unwrap().unwrap().members, 10);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_herd_of_holders_comes_back_while_the_record_stands_still() {
+    let world = World::new(&["room.default_max_users=1000"]).await;
+    let node = FakeNode::start(&world, 0, "node").await;
+    let herd = async || -> Vec<(SessionId, String)> {
+        let sessions = node.open_all((0..500).map(|number| format!("user-{number}"))).await;
+        let place = |(number, session)| (session, format!("room-{}", number % 10));
+        sessions.into_iter().enumerate().map(place).collect()
+    };
+    assert!(node.join_all(&herd().await).await.iter().all(is_joined));
+    let again = herd().await;
+    world.slow_rooms.stall();
+    assert!(node.join_all(&again).await.iter().all(is_joined), "a seat that is held costs no SQL");
+    world.slow_rooms.go_on();
 }
 
 #[tokio::test]

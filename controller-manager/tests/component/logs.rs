@@ -1,4 +1,4 @@
-//! Logs go with their room and with their policy, also when their store was away; what is too old is swept.
+//! Logs go with their room and with their policy, also when their store was away.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use roomcast_proto::pubsub::{
     room_card::{Log as LogPolicy, OnLogFailure},
 };
 use roomcast_store::{
-    Inbox, Log, MemoryLog,
-    log::{ANY_AGE, Append, Appended, LogKey, Page, Part, Read, Retention, Stored},
+    Log, MemoryLog,
+    log::{ANY_AGE, Append, Appended, LogKey, Page, Part, Read, Retention},
 };
-use roomcast_types::{Incarnation, MessageId, Position, RoomId, StoreTime, UserId};
+use roomcast_types::{Incarnation, MessageId, Position, RoomId};
 
 use super::world::{World, eventually};
 
@@ -130,22 +130,4 @@ async fn a_log_whose_store_is_away_goes_when_it_is_back() {
     delete(&world).await;
     world.durable_log.set_available(true);
     eventually("the log is gone", || is_gone(&world.durable_log)).await;
-}
-
-#[tokio::test]
-async fn what_expired_in_inboxes_is_swept() {
-    let world = World::new(&[]).await;
-    // A controller sweeps when it starts, and then every half a minute.
-    let user = UserId::new("ann").unwrap();
-    let message_id = MessageId::new(1, Incarnation::random(), 1);
-    let expires_at = StoreTime::from_millis(1_000);
-    let message = Stored { message_id, payload: Vec::new().into(), expires_at };
-    let past = StoreTime::from_millis(0);
-    world.inbox.put(std::slice::from_ref(&user), &message, 10, past).await.unwrap();
-    let mut world = world;
-    world.add_controller(&[]).await;
-    eventually("it is gone", || async {
-        world.inbox.list(&user, None, 10, u64::MAX, past).await.unwrap().0.is_empty()
-    })
-    .await;
 }

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use roomcast_store::{
     Counters, Presence, Result, Rooms,
     presence::{CardEntry, Claim, Exit, IndexedSession, Load, NodeRef, Occupancy, SLICES, SessionEntry},
-    rooms::{Admission, NewRoom, ReadMark, RoomChange, RoomRow, RoomTotals, SeatRequest, SeatRow},
+    rooms::{
+        Admission, NewRoom, ReadMark, RoomChange, RoomRequests, RoomRow, RoomTotals, SeatRequest, SeatRow,
+    },
 };
 use roomcast_types::{Position, RoomCard, RoomId, SessionId, SessionPolicy, StoreTime, UserId};
 use tokio::sync::watch;
@@ -16,6 +18,7 @@ pub struct Stalling<T> {
     store: Arc<T>,
     is_stalled: watch::Sender<bool>,
     waiting: std::sync::atomic::AtomicUsize,
+    calls: std::sync::atomic::AtomicUsize,
 }
 
 /// A call that waits.
@@ -30,7 +33,12 @@ impl Drop for Waiting<'_> {
 impl<T> Stalling<T> {
     /// One that works.
     pub fn over(store: Arc<T>) -> Arc<Self> {
-        Arc::new(Self { store, is_stalled: watch::Sender::new(false), waiting: Default::default() })
+        Arc::new(Self {
+            store,
+            is_stalled: watch::Sender::new(false),
+            waiting: Default::default(),
+            calls: Default::default(),
+        })
     }
 
     pub fn stall(&self) {
@@ -46,7 +54,13 @@ impl<T> Stalling<T> {
         self.waiting.load(std::sync::atomic::Ordering::SeqCst)
     }
 
+    /// Calls made so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
     async fn turn(&self) -> &T {
+        self.calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if *self.is_stalled.borrow() {
             self.waiting.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let _waiting = Waiting(&self.waiting);
@@ -75,6 +89,7 @@ macro_rules! pass_on {
 pass_on! {
     Rooms:
     admit(room: &RoomId, requests: &[SeatRequest], create: Option<NewRoom>, now: StoreTime) -> Admission;
+    admit_together(rooms: &[RoomRequests], now: StoreTime) -> Vec<Option<Admission>>;
     create(room: &RoomId, new: NewRoom, now: StoreTime) -> RoomRow;
     update(room: &RoomId, change: RoomChange, now: StoreTime) -> RoomRow;
     delete(room: &RoomId) -> Option<RoomRow>;

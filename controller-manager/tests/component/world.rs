@@ -6,7 +6,7 @@ use controller_manager::{Deps, Running};
 use roomcast_proto::pubsub::controller_service_client::ControllerServiceClient;
 use roomcast_registry::MemoryRegistry;
 use roomcast_runtime::config::{Layers, Program};
-use roomcast_store::{Logs, MemoryInbox, MemoryLog, MemoryPresence, SqliteRooms};
+use roomcast_store::{Logs, MemoryLog, MemoryPresence, SqliteRooms};
 use tonic::transport::{Channel, Endpoint};
 
 use super::stalling::Stalling;
@@ -24,7 +24,6 @@ pub struct World {
     pub slow_presence: Arc<Stalling<MemoryPresence>>,
     pub recent_log: Arc<MemoryLog>,
     pub durable_log: Arc<MemoryLog>,
-    pub inbox: Arc<MemoryInbox>,
     controllers: Vec<Running>,
 }
 
@@ -41,7 +40,6 @@ impl World {
             presence,
             recent_log: Arc::new(MemoryLog::new()),
             durable_log: Arc::new(MemoryLog::new()),
-            inbox: Arc::new(MemoryInbox::new()),
             controllers: Vec::new(),
         };
         world.add_controller(sets).await;
@@ -67,7 +65,7 @@ impl World {
     }
 
     fn logs(&self) -> Logs {
-        Logs { recent: self.recent_log.clone(), durable: self.durable_log.clone(), inbox: self.inbox.clone() }
+        Logs { recent: self.recent_log.clone(), durable: self.durable_log.clone(), ..Logs::memory() }
     }
 
     /// host:port of a controller.

@@ -13,6 +13,7 @@ mod row;
 mod schema;
 mod seat;
 mod server;
+mod text;
 
 use async_trait::async_trait;
 use roomcast_runtime::config::{Database, MysqlTarget};
@@ -24,7 +25,10 @@ use crate::{
     counters::Counters,
     error::{Error, Result},
     open::Migrated,
-    rooms::{Admission, NewRoom, ReadMark, RoomChange, RoomRow, RoomTotals, Rooms, SeatRequest, SeatRow},
+    rooms::{
+        Admission, NewRoom, ReadMark, RoomChange, RoomRequests, RoomRow, RoomTotals, Rooms, SeatRequest,
+        SeatRow,
+    },
 };
 
 /// The record in a database of a MySQL or MariaDB server. Any number of handles may share it.
@@ -59,6 +63,10 @@ impl Rooms for MysqlRooms {
         now: StoreTime,
     ) -> Result<Admission> {
         self.server.call(|| admit::admit(&self.server, room, requests, create, now)).await
+    }
+
+    async fn admit_together(&self, rooms: &[RoomRequests], now: StoreTime) -> Result<Vec<Option<Admission>>> {
+        self.server.call(|| admit::admit_together(&self.server, rooms, now)).await
     }
 
     async fn create(&self, room: &RoomId, new: NewRoom, now: StoreTime) -> Result<RoomRow> {

@@ -57,6 +57,15 @@ pub struct SeatRequest {
     pub user_name: String,
 }
 
+/// Who asks for seats in one room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomRequests {
+    /// Where.
+    pub room: RoomId,
+    /// In the order in which they came.
+    pub requests: Vec<SeatRequest>,
+}
+
 /// What one admission transaction decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
@@ -121,6 +130,11 @@ pub trait Rooms: Send + Sync + 'static {
         create: Option<NewRoom>,
         now: StoreTime,
     ) -> Result<Admission>;
+
+    /// As [`admit`](Self::admit), for several rooms in one transaction; each room once. Outcomes in their order: `None` when
+    /// nothing was done for a room, because it is not there or somebody else is at it. Then it is to be asked for alone,
+    /// which creates it, or waits for its turn: no room waits here for another one. An error is one for all of them.
+    async fn admit_together(&self, rooms: &[RoomRequests], now: StoreTime) -> Result<Vec<Option<Admission>>>;
 
     /// Creates a room; `RoomExists` when it is there. Its versions start above those of any room that was deleted under
     /// this id, by two for the card, whose deletion counts as a version.

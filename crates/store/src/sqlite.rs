@@ -26,7 +26,10 @@ use crate::{
     counters::Counters,
     error::{Error, Result},
     open::Migrated,
-    rooms::{Admission, NewRoom, ReadMark, RoomChange, RoomRow, RoomTotals, Rooms, SeatRequest, SeatRow},
+    rooms::{
+        Admission, NewRoom, ReadMark, RoomChange, RoomRequests, RoomRow, RoomTotals, Rooms, SeatRequest,
+        SeatRow,
+    },
     sql::SCHEMA_VERSION,
 };
 
@@ -113,6 +116,10 @@ impl Rooms for SqliteRooms {
         now: StoreTime,
     ) -> Result<Admission> {
         admit::admit(self, room, requests, create, now).await
+    }
+
+    async fn admit_together(&self, rooms: &[RoomRequests], now: StoreTime) -> Result<Vec<Option<Admission>>> {
+        admit::admit_together(self, rooms, now).await
     }
 
     async fn create(&self, room: &RoomId, new: NewRoom, now: StoreTime) -> Result<RoomRow> {

@@ -1,13 +1,17 @@
 //! `options.offline: STORE`: a row first, then the routes; an acknowledgement takes it out.
 
+use std::time::Duration;
+
 use roomcast_proto::pubsub::{
     AckInboxRequest, Deliver, InboxAck, LogQuery, PushOptions, deliver, log_query::Log, push_options::Offline,
 };
-use roomcast_types::{Code, MessageId};
+use roomcast_store::{Inbox, log::Stored};
+use roomcast_types::{Code, Incarnation, MessageId, StoreTime, UserId};
+use tokio::time::timeout;
 
 use crate::{
-    node::FakeNode,
-    stage::{Stage, line},
+    node::{DEADLINE, FakeNode},
+    stage::{MemoryLogs, Stage, line},
 };
 
 fn stored() -> PushOptions {
@@ -116,7 +120,7 @@ async fn a_row_lives_as_long_as_the_push_says() {
     stage.user_with("ann", "a", PushOptions { ttl_ms: Some(1), ..stored() }).await.unwrap();
     let day = PushOptions { ttl_ms: Some(86_400_000), ..stored() };
     let kept = stage.user_with("ann", "b", day).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
     let (rows, _) = inbox(&stage, "ann").await;
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].message_id, kept.message_id);
@@ -132,4 +136,23 @@ async fn a_repeated_push_lies_in_the_inbox_once() {
     assert_eq!((&second.message_id, second.duplicate), (&first.message_id, true));
     assert_eq!(second.receipt.unwrap().outcomes["QUEUED_OFFLINE"], 1);
     assert_eq!(inbox(&stage, "ann").await.0.len(), 1);
+}
+
+#[tokio::test]
+async fn what_expired_in_an_inbox_is_swept() {
+    let logs = MemoryLogs::default();
+    let user = UserId::new("ann").unwrap();
+    let message_id = MessageId::new(1, Incarnation::random(), 1);
+    let expires_at = StoreTime::from_millis(1_000);
+    let message = Stored { message_id, payload: Vec::new().into(), expires_at };
+    let past = StoreTime::from_millis(0);
+    logs.inbox.put(std::slice::from_ref(&user), &message, 10, past).await.unwrap();
+    // A push-manager sweeps when it starts.
+    let _stage = Stage::over(&[], &[], logs.clone(), logs.all()).await;
+    let swept = async {
+        while !logs.inbox.list(&user, None, 10, u64::MAX, past).await.unwrap().0.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, swept).await.expect("it goes unread");
 }

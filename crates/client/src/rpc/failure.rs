@@ -83,12 +83,11 @@ impl From<Status> for Failure {
 }
 
 /// Whether the server says that it has not acted on the stream. RFC 9113: 6.8, a GOAWAY names the last stream that it
-/// may have acted on, and h2 gives its error to the later ones only; 8.7, so does a reset with REFUSED_STREAM.
+/// may have acted on, whatever its reason (ENHANCE_YOUR_CALM after "too_many_resets", say), and h2 gives its error to the
+/// later ones only; 8.7, so does a reset with REFUSED_STREAM.
 fn is_unprocessed(error: &h2::Error) -> bool {
-    let reason = error.reason();
-    error.is_remote()
-        && ((error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
-            || (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)))
+    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (error.is_go_away() || is_refused)
 }
 
 impl fmt::Display for Failure {

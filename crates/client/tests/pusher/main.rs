@@ -304,7 +304,7 @@ async fn a_push_that_may_have_been_accepted_is_never_repeated() {
 }
 
 /// Takes one whole request, then ends the connection with a GOAWAY that names the last stream it acted on. RFC 9113, 6.8.
-async fn leaving(last_stream: u32) -> SocketAddr {
+async fn leaving(last_stream: u32, reason: u32, why: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -319,8 +319,9 @@ async fn leaving(last_stream: u32) -> SocketAddr {
             let count = socket.read(&mut some).await.unwrap();
             taken.extend_from_slice(&some[..count]);
         }
-        let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0];
-        let goaway = [goaway.as_slice(), &last_stream.to_be_bytes(), &[0; 4]].concat();
+        let goaway = [0, 0, 8 + why.len() as u8, 7, 0, 0, 0, 0, 0];
+        let said = [&last_stream.to_be_bytes(), &reason.to_be_bytes(), why.as_bytes()].concat();
+        let goaway = [goaway.as_slice(), &said].concat();
         socket.write_all(&goaway).await.unwrap();
         let _ = socket.shutdown().await;
         // To the end: unread bytes would turn the close into a reset, which may overtake the GOAWAY.
@@ -331,14 +332,19 @@ async fn leaving(last_stream: u32) -> SocketAddr {
 
 #[tokio::test]
 async fn a_push_is_repeated_when_a_server_that_leaves_says_that_it_has_not_looked_at_it() {
-    for (last_stream, is_repeated) in [(0, true), (1, false)] {
+    // NO_ERROR; ENHANCE_YOUR_CALM, as a server says that has reset too many streams of this connection.
+    let reasons = [(0, ""), (11, "too_many_resets")];
+    let cases = reasons.into_iter().flat_map(|reason| [(0, reason, true), (1, reason, false)]);
+    for (last_stream, (reason, why), is_repeated) in cases {
         let fake = Fake::accepting();
         let served = fake.serve();
-        let pusher = pusher(&[leaving(last_stream).await, served.address]);
+        let pusher = pusher(&[leaving(last_stream, reason, why).await, served.address]);
         let pushed = pusher.push_to_room("r", hello(), &PushOptions::default()).await;
         match pushed {
             Ok(_) => assert!(is_repeated),
-            Err(error) => assert!(!is_repeated && error.is_outcome_unknown(), "{last_stream}: {error:?}"),
+            Err(error) => {
+                assert!(!is_repeated && error.is_outcome_unknown(), "{last_stream} {why}: {error:?}")
+            }
         }
         assert_eq!(fake.pushes(), usize::from(is_repeated));
     }

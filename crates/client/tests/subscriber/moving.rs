@@ -47,10 +47,10 @@ async fn a_draining_node_is_left_without_a_missing_message_or_a_repeat() {
         assert_eq!(next_push(&mut subscriber).await, expected);
     }
     let joined = json!({"type": "joined", "id": join["id"], "room_id": "r", "members": 1,
-        "epoch": "e", "offset": 40, "recovered": true});
+        "epoch": "e", "offset": 40, "recovered": true, "read_offset": 39});
     new.say(joined).await;
     let Event::Joined(joined) = next(&mut subscriber).await else { panic!() };
-    assert_eq!(joined.continuity, Continuity::Recovered);
+    assert_eq!((joined.continuity, joined.read_offset), (Continuity::Recovered, Some(39)));
     new.push_logged([41, 42, 43]).await;
     assert_eq!(next_push(&mut subscriber).await, "m43", "the others are repeats");
     old.push_logged([43]).await;

@@ -4,12 +4,13 @@ mod admission;
 mod life;
 mod paging;
 mod seats;
+mod together;
 
 use std::{any::Any, sync::Arc};
 
 use roomcast_types::{LogPolicy, Membership, OnLogFailure, RoomId, StoreTime, UserId};
 
-pub use self::{admission::*, life::*, paging::*, seats::*};
+pub use self::{admission::*, life::*, paging::*, seats::*, together::*};
 use super::{LOOK_ALIKES, suite};
 use crate::rooms::{NewRoom, Rooms, SeatRequest};
 
@@ -58,6 +59,9 @@ suite! {
         admission_leaves_the_card_alone
         an_admission_of_nobody_answers_the_card
         a_batch_of_thousands_is_admitted_whole
+        rooms_admitted_together_have_outcomes_of_their_own
+        a_seat_given_together_is_as_one_given_alone
+        racing_admissions_of_many_rooms_never_exceed_a_limit
         a_created_room_reads_as_given
         a_room_cannot_be_created_twice
         an_update_changes_what_it_names_and_the_version

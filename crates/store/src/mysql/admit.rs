@@ -1,8 +1,11 @@
 //! Admission: gives seats in one room, one transaction for all requests that came together.
 
+mod together;
+
 use roomcast_types::{RoomId, StoreTime};
 use sqlx::AssertSqlSafe;
 
+pub(super) use self::together::admit_together;
 use super::{
     batch,
     connection::Transaction,
@@ -82,6 +85,11 @@ async fn lock(transaction: &mut Transaction<'_>, room: &RoomId) -> Result<Option
 
 /// A holder keeps when it took its seat, and its name when none is given. VALUES() is the one form that MySQL and
 /// MariaDB share; assignments are done from left to right, so left_at, which the others ask, comes last.
+const SEAT_TAKEN: &str = " ON DUPLICATE KEY UPDATE \
+    user_name = IF(left_at IS NULL AND CHAR_LENGTH(VALUES(user_name)) = 0, user_name, VALUES(user_name)), \
+    joined_at = IF(left_at IS NULL, joined_at, VALUES(joined_at)), \
+    seat_version = VALUES(seat_version), left_at = NULL";
+
 async fn write_seats(
     transaction: &mut Transaction<'_>,
     room: &RoomId,
@@ -94,10 +102,7 @@ async fn write_seats(
             "INSERT INTO room_users (room_id, user_id, user_name, seat_version, joined_at, left_at) VALUES ",
             "(?,?,?,?,?,NULL)",
             piece.len(),
-            " ON DUPLICATE KEY UPDATE \
-             user_name = IF(left_at IS NULL AND CHAR_LENGTH(VALUES(user_name)) = 0, user_name, VALUES(user_name)), \
-             joined_at = IF(left_at IS NULL, joined_at, VALUES(joined_at)), \
-             seat_version = VALUES(seat_version), left_at = NULL",
+            SEAT_TAKEN,
         );
         let mut insert = sqlx::query(AssertSqlSafe(text));
         for (user, name) in piece {

@@ -167,6 +167,12 @@ impl Lease<'_> {
         within(self.pool.statement_timeout, context, query.fetch_all(&mut self.connection)).await
     }
 
+    /// Runs statements in one exchange, up to the first that fails; the rows that they find.
+    pub(super) async fn text(&mut self, context: &str, statements: String) -> Result<Vec<MySqlRow>> {
+        let exchange = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(&mut self.connection);
+        within(self.pool.statement_timeout, context, exchange).await
+    }
+
     /// For the next one who borrows.
     pub(super) fn give_back(self) {
         let Self { pool, connection, _permit } = self;
@@ -186,6 +192,13 @@ pub(super) struct Transaction<'a>(Lease<'a>);
 impl Transaction<'_> {
     pub(super) async fn commit(mut self) -> Result<()> {
         self.0.command("commit a transaction", "COMMIT").await?;
+        self.0.give_back();
+        Ok(())
+    }
+
+    /// Runs statements and commits, in one exchange.
+    pub(super) async fn commit_after(mut self, context: &str, statements: String) -> Result<()> {
+        self.0.text(context, statements + "; COMMIT").await?;
         self.0.give_back();
         Ok(())
     }

@@ -3,12 +3,14 @@
 //! Whoever appends with a payload holds the row of the log, then that of its key; without a payload only that of the
 //! key. So offsets have no hole, a key is used once, and nobody waits in a circle.
 
+mod group;
 mod read;
 
 use bytes::Bytes;
 use roomcast_types::{Epoch, Position};
+use sqlx::mysql::MySqlRow;
 
-pub(super) use self::read::page;
+pub(super) use self::{group::Groups, read::page};
 use super::{
     connection::{Lease, Transaction},
     fault::{BACKEND, Fault, Result},
@@ -114,7 +116,7 @@ async fn read_head(lease: &mut Lease<'_>, key: &[u8]) -> Result<Option<Head>> {
     head(lease.one("read a log", query).await?.as_ref())
 }
 
-fn head(found: Option<&sqlx::mysql::MySqlRow>) -> Result<Option<Head>> {
+fn head(found: Option<&MySqlRow>) -> Result<Option<Head>> {
     let Some(found) = found else { return Ok(None) };
     let bytes = unsigned(found, "bytes")?;
     Ok(row::position(found, "last_offset")?.map(|position| Head { position, bytes }))
@@ -132,13 +134,17 @@ async fn used_key(
         " AS is_valid FROM log_keys WHERE log_key = ? AND idempotency_key = ? FOR UPDATE"
     ));
     let query = query.bind(key).bind(own.key.as_bytes());
-    let Some(found) = transaction.one("read an idempotency key", query).await? else { return Ok(None) };
+    transaction.one("read an idempotency key", query).await?.as_ref().map(used_key_row).transpose()
+}
+
+/// With whether it has not expired.
+fn used_key_row(row: &MySqlRow) -> Result<(UsedKey, bool)> {
     let used = UsedKey {
-        digest: column::<i64>(&found, "digest")? as u64,
-        message_id: row::message_id(&found)?,
-        position: row::position(&found, "log_offset")?,
+        digest: column::<i64>(row, "digest")? as u64,
+        message_id: row::message_id(row)?,
+        position: row::position(row, "log_offset")?,
     };
-    Ok(Some((used, column::<i64>(&found, "is_valid")? != 0)))
+    Ok((used, column::<i64>(row, "is_valid")? != 0))
 }
 
 /// The log after it.
@@ -236,7 +242,7 @@ async fn trim(
     Ok(())
 }
 
-fn line(row: &sqlx::mysql::MySqlRow) -> crate::Result<Line> {
+fn line(row: &MySqlRow) -> crate::Result<Line> {
     Ok(Line {
         offset: unsigned(row, "log_offset")?,
         bytes: unsigned(row, "payload_bytes")?,

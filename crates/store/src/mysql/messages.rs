@@ -1,13 +1,15 @@
 //! Durable logs and inboxes in MySQL or MariaDB, shared by any number of push-managers and controllers.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use roomcast_runtime::config::{Database, MysqlTarget};
 use roomcast_types::{Epoch, MessageId, Position, StoreTime, UserId};
 
 use super::{
-    inbox, log, schema,
+    inbox,
+    log::{self, Groups},
+    schema,
     server::{Server, read},
 };
 use crate::{
@@ -22,13 +24,15 @@ use crate::{
 /// A transaction that met a conflict was rolled back, and is begun anew; one whose outcome is unknown is not.
 #[derive(Debug)]
 pub struct MysqlMessages {
-    server: Server,
+    server: Arc<Server>,
+    groups: Groups,
 }
 
 impl MysqlMessages {
     /// A handle that connects when it is first used. Only settings that can never work are errors.
     pub fn open(target: &MysqlTarget, section: &Database) -> Result<Self> {
-        Ok(Self { server: Server::new(target, section)? })
+        let server = Arc::new(Server::new(target, section)?);
+        Ok(Self { groups: Groups::new(server.clone()), server })
     }
 
     /// In steps, so that nobody waits long for a lock. What a crash leaves behind goes with its age.
@@ -41,6 +45,9 @@ impl MysqlMessages {
 #[async_trait]
 impl Log for MysqlMessages {
     async fn append(&self, append: &Append, retention: &Retention) -> Result<Appended> {
+        if let Some(appended) = self.groups.append(append, retention).await? {
+            return Ok(appended);
+        }
         self.server.call(|| log::append(&self.server, append, retention)).await
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     admission::decide,
     error::{Error, Result},
-    rooms::{Admission, NewRoom, RoomRow, SeatRequest},
+    rooms::{Admission, NewRoom, RoomRequests, RoomRow, SeatRequest},
 };
 
 /// A room that was there and is gone again was deleted in between; more often than this, something deletes it in a
@@ -42,6 +42,22 @@ pub(super) async fn admit(
     })
 }
 
+/// In one transaction: there is one writer anyway, and so one commit.
+pub(super) async fn admit_together(
+    rooms: &SqliteRooms,
+    asked: &[RoomRequests],
+    now: StoreTime,
+) -> Result<Vec<Option<Admission>>> {
+    let mut writer = rooms.writer().await?;
+    let mut transaction = super::begin(&mut writer).await?;
+    let mut admissions = Vec::with_capacity(asked.len());
+    for RoomRequests { room, requests } in asked {
+        admissions.push(admit_within(&mut transaction, room, requests, now).await?);
+    }
+    super::commit(transaction).await?;
+    Ok(admissions)
+}
+
 /// `None` when there is no such room.
 async fn try_admit(
     connection: &mut SqliteConnection,
@@ -50,18 +66,29 @@ async fn try_admit(
     now: StoreTime,
 ) -> Result<Option<Admission>> {
     let mut transaction = super::begin(connection).await?;
-    let Some((found, version)) = lock(&mut transaction, room).await? else { return Ok(None) };
+    let admission = admit_within(&mut transaction, room, requests, now).await?;
+    super::commit(transaction).await?;
+    Ok(admission)
+}
+
+/// As [`try_admit`], in a transaction that is under way.
+async fn admit_within(
+    transaction: &mut SqliteConnection,
+    room: &RoomId,
+    requests: &[SeatRequest],
+    now: StoreTime,
+) -> Result<Option<Admission>> {
+    let Some((found, version)) = lock(transaction, room).await? else { return Ok(None) };
     let users: Vec<&str> = requests.iter().map(|request| request.user_id.as_str()).collect();
-    let holders = seat::versions(&mut transaction, room, &users).await?;
+    let holders = seat::versions(transaction, room, &users).await?;
     let decision = decide(requests, &holders, &found);
     let members = found.members + decision.new_seats;
     if !decision.seats.is_empty() {
-        write_seats(&mut transaction, room, &decision.seats, version, now).await?;
+        write_seats(transaction, room, &decision.seats, version, now).await?;
     }
     if decision.new_seats > 0 {
-        write_members(&mut transaction, room, members).await?;
+        write_members(transaction, room, members).await?;
     }
-    super::commit(transaction).await?;
     Ok(Some(Admission { card: found.card, members, admitted: decision.admitted }))
 }
 

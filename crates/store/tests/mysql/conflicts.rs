@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use roomcast_runtime::config::Database;
-use roomcast_store::{MysqlRooms, Rooms};
+use roomcast_store::{
+    MysqlRooms, Rooms,
+    rooms::{Admission, RoomRequests},
+};
 use roomcast_test_servers::MariaDb;
 
 use super::{
@@ -65,6 +68,51 @@ async fn a_lock_that_is_never_let_go_is_unavailable_after_three_retries_and_no_o
     assert_eq!(rooms.room(&room("r")).await.unwrap().unwrap().members, 0);
     run(&mut other, "ROLLBACK").await;
     assert_eq!(rooms.admit(&room("r"), &seats("u", 1), None, now()).await.unwrap().admitted, [true]);
+}
+
+#[tokio::test]
+async fn a_room_that_somebody_holds_is_left_out_and_delays_no_other() {
+    let server = MariaDb::shared();
+    let section = fresh(server).await;
+    let rooms = open(&section);
+    let asked = ["held", "a", "b"].map(|id| RoomRequests { room: room(id), requests: seats("u", 2) });
+    for asked in &asked {
+        rooms.create(&asked.room, new_room(9), now()).await.unwrap();
+    }
+    let mut other = raw(server, name(&section)).await;
+    run(&mut other, "BEGIN; UPDATE rooms SET seat_version = 9 WHERE room_id = 'held'").await;
+    let members = |admissions: Vec<Option<Admission>>| -> Vec<Option<u64>> {
+        admissions.into_iter().map(|admission| admission.map(|admission| admission.members)).collect()
+    };
+    // The other one holds its room for as long as this is under way.
+    let admissions = rooms.admit_together(&asked, now()).await.unwrap();
+    assert_eq!(members(admissions), [None, Some(2), Some(2)]);
+    run(&mut other, "ROLLBACK").await;
+    let admissions = rooms.admit_together(&asked, now()).await.unwrap();
+    assert_eq!(members(admissions), [Some(2); 3]);
+}
+
+#[tokio::test]
+async fn joins_of_many_rooms_take_six_statements() {
+    let server = MariaDb::start();
+    let rooms = open(&fresh(&server).await);
+    let asked: Vec<RoomRequests> = (0..100)
+        .map(|number| RoomRequests { room: room(&format!("r{number}")), requests: seats("u", 10) })
+        .collect();
+    for asked in &asked {
+        rooms.create(&asked.room, new_room(9), now()).await.unwrap();
+    }
+    let statements = || -> u64 {
+        let status = server.run("", "SHOW GLOBAL STATUS LIKE 'Questions'");
+        status.trim().rsplit('\t').next().unwrap().parse().unwrap()
+    };
+    // What one look costs itself.
+    let (first, second) = (statements(), statements());
+    let admissions = rooms.admit_together(&asked, now()).await.unwrap();
+    assert_eq!(statements() - second - (second - first), 6, "begin, lock, read, write, count, commit");
+    for admission in admissions {
+        assert_eq!(admission.unwrap().admitted.iter().filter(|is_admitted| **is_admitted).count(), 9);
+    }
 }
 
 #[tokio::test]

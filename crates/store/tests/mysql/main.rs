@@ -1,8 +1,9 @@
-//! MySQL keeps the rules of the record, on a MariaDB that this binary starts; and what it adds to them: races between
-//! controllers, outages, and a schema of its own.
+//! MySQL keeps the rules of the record, on a MariaDB that this binary starts; and what it adds to them: appends that
+//! share transactions, races between controllers, outages, and a schema of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod appends;
 mod conflicts;
 mod outages;
 mod races;

@@ -182,6 +182,35 @@ async fn a_log_keeps_to_its_limits_in_the_server_too() {
 }
 
 #[tokio::test]
+async fn appends_to_many_rooms_at_once_leave_together() {
+    const ROOMS: u64 = 64;
+    let server = Redis::start();
+    let log = open_log(&server.url(), "");
+    // Connected, and the script is known.
+    append(&log, "before").await;
+    let read = || -> u64 {
+        let stats = server.run(&["INFO", "stats"]);
+        let value = stats.lines().find_map(|line| line.strip_prefix("total_reads_processed:"));
+        value.unwrap().trim().parse().unwrap()
+    };
+    let before = read();
+    let appends = (0..ROOMS).map(|number| {
+        let log = &log;
+        async move {
+            let append =
+                Append { key: LogKey::Room(room(format!("r{number}"))), ..says(&number.to_string()) };
+            log.append(&append, &RETENTION).await
+        }
+    });
+    for answer in join_all(appends).await {
+        assert!(matches!(answer, Ok(Appended::New(Some(Position { offset: 1, .. })))), "{answer:?}");
+    }
+    // A server reads 16 KiB at a time. Our questions are read, too.
+    let reads = read() - before;
+    assert!(reads < ROOMS / 4, "{reads} reads of the server for {ROOMS} appends");
+}
+
+#[tokio::test]
 async fn a_server_that_stands_still_costs_a_bound_and_then_nothing() {
     let server = Redis::start();
     let log = open_log_impatient(&server.url());
