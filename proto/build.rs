@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("pubsub.bin"), descriptors.encode_to_vec())?;
 
     let mut config = tonic_prost_build::Config::new();
-    config.bytes(["pubsub.Content.data"]);
+    config.bytes(["pubsub.Content.data", "pubsub.Outcome.message_id", "pubsub.SessionOutcome.session_id"]);
     for message in JSON_REPLIES {
         config.type_attribute(format!("pubsub.{message}"), "#[derive(serde::Serialize, serde::Deserialize)]");
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use roomcast_types::{MessageId, SessionId};
+use smallvec::SmallVec;
 
 /// What became of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +143,10 @@ impl Counts {
         self.dropped_slow += other.dropped_slow;
         self.closed += other.closed;
         self.unaccounted += other.unaccounted;
-        self.sessions.extend(other.sessions);
+        match self.sessions.is_empty() {
+            true => self.sessions = other.sessions,
+            false => self.sessions.extend(other.sessions),
+        }
     }
 
     /// Moves targets to the outcomes that `changes` counts: acknowledged ones from WRITTEN, all others from PENDING.
@@ -209,7 +213,8 @@ struct Inner {
     walking: Option<u32>,
     sum: Counts,
     hops: Hops,
-    listeners: Vec<Listener>,
+    /// Seldom more than one: each lane that brought the message, and its trace.
+    listeners: SmallVec<[Listener; 1]>,
 }
 
 type Listener = Box<dyn FnMut(&Counts, Hops) + Send>;
@@ -217,8 +222,12 @@ type Listener = Box<dyn FnMut(&Counts, Hops) + Send>;
 impl Tally {
     /// Of a message that is not on its walk yet.
     pub fn new(message_id: MessageId) -> Arc<Self> {
-        let inner =
-            Inner { walking: None, sum: Counts::default(), hops: Hops::default(), listeners: Vec::new() };
+        let inner = Inner {
+            walking: None,
+            sum: Counts::default(),
+            hops: Hops::default(),
+            listeners: SmallVec::new(),
+        };
         Arc::new(Self { message_id, inner: Mutex::new(inner) })
     }
 

@@ -277,9 +277,8 @@ impl Pusher {
     }
 
     fn reply(&self, record: &Record, kept: &Kept, level: Level) -> PushReply {
-        let (receipt, degraded) = record.see(|state| {
-            (receipt::compose(record, state, level), receipt::degraded(record, state, level))
-        });
+        let (receipt, degraded) = record
+            .see(|state| (receipt::compose(record, state, level), receipt::degraded(record, state, level)));
         for (outcome, count) in &receipt.outcomes {
             self.context.metrics.targets(outcome, *count);
         }
@@ -304,7 +303,9 @@ impl Pusher {
             Standing::Deleted { version } if card.version <= version => Err(Cards::deleted(room_id)),
             Standing::Active(known) => Ok(Known { card: card.or_younger(known), absent: None }),
             // A node that knows no card knows no policy.
-            Standing::Unknown if !has_route || card.version == 0 => match Box::pin(self.cards.ask(room_id)).await {
+            Standing::Unknown if !has_route || card.version == 0 => match Box::pin(self.cards.ask(room_id))
+                .await
+            {
                 Ok(answer) => Ok(Known { card: card.or_younger(answer.card), absent: Some(answer.absent) }),
                 // Whoever joined meanwhile belongs to this push, and its room exists.
                 Err(fault) => match self.route_card(room_id) {

@@ -23,22 +23,24 @@ impl Core {
         let mut state = self.state();
         match message.target.as_ref()? {
             Target::RoomId(room) => {
-                let room = RoomId::new(room).ok()?;
-                let members = state.rooms.get_mut(&room)?;
-                let policy = match members.card.log {
-                    // The card changed a moment ago, and the message outran it.
-                    LogPolicy::None => LogPolicy::Recent,
-                    policy => policy,
-                };
-                let sequence = || Sequence::unplaced(Key::Room(room.clone(), policy));
-                Some(members.sequence.get_or_insert_with(sequence).clone())
+                let members = state.rooms.get_mut(room.as_str())?;
+                if members.sequence.is_none() {
+                    let policy = match members.card.log {
+                        // The card changed a moment ago, and the message outran it.
+                        LogPolicy::None => LogPolicy::Recent,
+                        policy => policy,
+                    };
+                    members.sequence = Some(Sequence::unplaced(Key::Room(RoomId::new(room).ok()?, policy)));
+                }
+                members.sequence.clone()
             }
             Target::Users(users) => {
                 let [user] = &users.user_ids[..] else { return None };
-                let user = UserId::new(user).ok()?;
-                let sessions = state.users.get_mut(&user)?;
-                let sequence = || Sequence::unplaced(Key::User(user.clone()));
-                Some(sessions.sequence.get_or_insert_with(sequence).clone())
+                let sessions = state.users.get_mut(user.as_str())?;
+                if sessions.sequence.is_none() {
+                    sessions.sequence = Some(Sequence::unplaced(Key::User(UserId::new(user).ok()?)));
+                }
+                sessions.sequence.clone()
             }
             Target::All(_) => None,
         }

@@ -33,8 +33,9 @@ impl State {
     }
 
     fn room_targets(&self, room: &str) -> Vec<(u16, DeliveryTarget)> {
-        let Ok(room) = RoomId::new(room) else { return Vec::new() };
-        let Some(members) = self.rooms.get(&room) else { return Vec::new() };
+        let Some((members, room)) = self.rooms.get(room).zip(RoomId::new(room).ok()) else {
+            return Vec::new();
+        };
         members.shards().map(|shard| (shard, DeliveryTarget::Room(room.clone()))).collect()
     }
 
@@ -46,8 +47,7 @@ impl State {
         }
         let mut by_shard: Vec<Vec<(SessionKey, u32)>> = vec![Vec::new(); shards];
         for (index, user) in users.iter().enumerate() {
-            let Ok(user) = UserId::new(user) else { continue };
-            for key in self.users.get(&user).iter().flat_map(|sessions| &sessions.keys) {
+            for key in self.users.get(user.as_str()).iter().flat_map(|sessions| &sessions.keys) {
                 by_shard[usize::from(key.shard)].push((*key, index as u32));
             }
         }
@@ -57,7 +57,7 @@ impl State {
 
     /// Of a user with a single session, as most are.
     fn one_session(&self, user: &str) -> Option<(u16, DeliveryTarget)> {
-        let [key] = self.users.get(&UserId::new(user).ok()?)?.keys[..] else { return None };
+        let [key] = self.users.get(user)?.keys[..] else { return None };
         Some((key.shard, DeliveryTarget::Sessions(vec![(key, 0)])))
     }
 }

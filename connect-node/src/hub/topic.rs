@@ -9,7 +9,7 @@
 //! | announcing | waits for the same announcement | -> announced | lingers, then -> absent |
 //! | announced | nothing to wait for | | lingers, then -> absent |
 
-use std::{collections::VecDeque, hash::Hash, time::Duration};
+use std::{borrow::Borrow, collections::VecDeque, hash::Hash, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::Instant;
@@ -221,12 +221,18 @@ impl<K: Hash + Eq + Clone, P: Default> Topics<K, P> {
     }
 
     /// What is kept with an interest.
-    pub fn get(&self, key: &K) -> Option<&P> {
+    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&P>
+    where
+        K: Borrow<Q>,
+    {
         self.topics.get(key).map(|topic| &topic.payload)
     }
 
     /// What is kept with an interest.
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut P> {
+    pub fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut P>
+    where
+        K: Borrow<Q>,
+    {
         self.topics.get_mut(key).map(|topic| &mut topic.payload)
     }
 

@@ -9,6 +9,7 @@ use std::{
 
 use roomcast_types::{Incarnation, MessageId};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::tally::Tally;
@@ -30,7 +31,7 @@ struct Inner {
 struct Walk {
     tally: Arc<Tally>,
     /// The push-managers that hear of it.
-    told: Vec<Incarnation>,
+    told: SmallVec<[Incarnation; 2]>,
 }
 
 /// What a message that came is.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use opentelemetry::trace::SpanKind;
 use roomcast_proto::{
     convert,
@@ -107,7 +108,7 @@ pub async fn hand_on(hub: &Arc<Core>, arrived: Arrived) {
     let (kind, targets) = hub.state().targets(&message, hub.shards().len());
     hub.metrics.delivers(kind).increment(1);
     let exclude = excluded(&message);
-    let frame = if targets.is_empty() { bytes::Bytes::new() } else { wire::push_frame(&message) };
+    let frame = if targets.is_empty() { Bytes::new() } else { wire::push_frame(&message) };
     let traits = traits(message_id, &message, came);
     let shards = targets.len() as u32;
     let Some(tally) = walk.begin(shards) else { return };
@@ -223,11 +224,11 @@ fn gone(target: &DeliveryTarget) -> Counts {
 fn outcome(message_id: MessageId, counts: &Counts, hops: Hops) -> Outcome {
     let session = |(user, session, outcome): &(u32, roomcast_types::SessionId, TargetOutcome)| {
         let kind = session_kind(*outcome).into();
-        SessionOutcome { user: *user, session_id: session.as_bytes().to_vec(), kind }
+        SessionOutcome { user: *user, session_id: Bytes::copy_from_slice(session.as_bytes()), kind }
     };
     let micros = |duration: Duration| u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
     Outcome {
-        message_id: message_id.to_bytes().to_vec(),
+        message_id: Bytes::copy_from_slice(&message_id.to_bytes()),
         targets: counts.targets(),
         written: counts.written,
         pending: counts.pending,

@@ -4,9 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use roomcast_proto::{
     lane::encoded,
-    pubsub::{
-    AllTarget, Content, Deliver, LoggedMessage, UserTargets, content, deliver, down_item::Item,
-    },
+    pubsub::{AllTarget, Content, Deliver, LoggedMessage, UserTargets, content, deliver, down_item::Item},
 };
 use roomcast_runtime::Span;
 use roomcast_types::{MessageId, Position};
@@ -43,13 +41,8 @@ impl Message {
             Target::Room(_) | Target::All => Vec::new(),
         };
         let (epoch, offset) = Position::to_wire(self.position);
-        let deliver = Deliver {
-            traceparent,
-            epoch,
-            offset,
-            stored: self.is_stored,
-            ..self.deliver(user_ids)
-        };
+        let deliver =
+            Deliver { traceparent, epoch, offset, stored: self.is_stored, ..self.deliver(user_ids) };
         encoded(Item::Deliver(deliver))
     }
 

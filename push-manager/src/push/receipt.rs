@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use roomcast_proto::pubsub::{
-    NodeCounts, Receipt, SessionReceipt, UserReceipt, session_outcome::Kind,
-};
+use roomcast_proto::pubsub::{NodeCounts, Receipt, SessionReceipt, UserReceipt, session_outcome::Kind};
 use roomcast_types::UserId;
 
 use super::{

@@ -241,6 +241,10 @@ impl Record {
             }
             !is_reached
         });
+        if waiting.is_empty() {
+            // Kept for minutes, and nobody waits again.
+            *waiting = Vec::new();
+        }
         drop(inner);
         self.changed.notify_waiters();
         result
@@ -281,7 +285,9 @@ impl Record {
             return;
         }
         // Running out is no error: the receipt says what is pending.
-        let _ = tokio::time::timeout_at(deadline, self.until(|| self.see(|state| self.reaches(state, level)))).await;
+        let _ =
+            tokio::time::timeout_at(deadline, self.until(|| self.see(|state| self.reaches(state, level))))
+                .await;
     }
 
     fn reaches(&self, state: &State, level: Level) -> bool {

@@ -161,7 +161,9 @@ impl FakeNode {
     /// Says what became of a message by now.
     pub fn tell(&self, message_id: &str, outcome: Outcome) {
         let message_id = MessageId::parse(message_id).unwrap().to_bytes().to_vec();
-        self.inner.change(|state| state.queue(up_item::Item::Outcome(Outcome { message_id, ..outcome })));
+        self.inner.change(|state| {
+            state.queue(up_item::Item::Outcome(Outcome { message_id: message_id.into(), ..outcome }))
+        });
     }
 
     /// Has this many sessions in a room, and returns when every lane acknowledged it: a client would see `joined`.

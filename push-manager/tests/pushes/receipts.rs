@@ -98,7 +98,7 @@ async fn a_session_that_is_slow_leaves_its_user_pending() {
     let node = FakeNode::start("one").await;
     let stage = Stage::with(&[&node]).await;
     node.user("ann", 1).await;
-    let session = SessionOutcome { user: 0, session_id: vec![7; 16], kind: Kind::Pending.into() };
+    let session = SessionOutcome { user: 0, session_id: vec![7; 16].into(), kind: Kind::Pending.into() };
     node.answer(Outcome { targets: 1, pending: 1, sessions: vec![session], ..Outcome::default() });
     let receipt = stage.user("ann", "x").await;
     assert_eq!(line(&receipt), "complete targets=1 pending=1  addressed=1 unreachable=0 blind=0");

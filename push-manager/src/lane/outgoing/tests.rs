@@ -98,7 +98,7 @@ impl World {
                 let written = targets / 2;
                 let pending = targets - written;
                 let outcome = Outcome {
-                    message_id: message_id.clone(),
+                    message_id: message_id.clone().into(),
                     targets,
                     written,
                     pending,

@@ -25,7 +25,7 @@ fn leg(lane: usize, users: &[(usize, u64)]) -> Leg {
 }
 
 fn session(user: u32, kind: Kind) -> SessionOutcome {
-    SessionOutcome { user, session_id: vec![user as u8; 16], kind: kind.into() }
+    SessionOutcome { user, session_id: vec![user as u8; 16].into(), kind: kind.into() }
 }
 
 fn tried(outcome: Outcome) -> Heard {
@@ -104,7 +104,7 @@ fn heard() -> impl Strategy<Value = Heard> {
                 expired,
                 dropped_slow,
                 closed,
-                sessions: vec![SessionOutcome { user, session_id: vec![1; 16], kind }],
+                sessions: vec![SessionOutcome { user, session_id: vec![1; 16].into(), kind }],
                 ..Outcome::default()
             }
         });

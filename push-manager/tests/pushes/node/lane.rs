@@ -74,7 +74,7 @@ impl State {
                 let message_id = MessageId::parse(&deliver.message_id).unwrap().to_bytes().to_vec();
                 self.delivered.push(deliver);
                 if !self.withholds_outcomes {
-                    self.queue(up_item::Item::Outcome(Outcome { message_id, ..outcome }));
+                    self.queue(up_item::Item::Outcome(Outcome { message_id: message_id.into(), ..outcome }));
                 }
             }
             Some(down_item::Item::RoomChanged(card)) => self.cards.push(card),
@@ -92,7 +92,11 @@ impl State {
                 for (index, user_id) in users.user_ids.iter().enumerate() {
                     for _ in 0..self.users.get(user_id).copied().unwrap_or(0) {
                         let (user, session_id) = (index as u32, vec![sessions.len() as u8; 16]);
-                        sessions.push(SessionOutcome { user, session_id, kind: Kind::Written.into() });
+                        sessions.push(SessionOutcome {
+                            user,
+                            session_id: session_id.into(),
+                            kind: Kind::Written.into(),
+                        });
                     }
                 }
                 sessions.len() as u64
