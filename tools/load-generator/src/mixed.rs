@@ -62,7 +62,6 @@ async fn measure(
     small: &Course,
     platform: &Platform,
 ) -> Result<MixedReport> {
-    let before = process::sample(&scenario::processes(common)?)?;
     let mut most_a_second = None;
     if let Some(percent) = mixed.percent {
         big.load.window = Some(mixed.window);
@@ -72,6 +71,7 @@ async fn measure(
         big.load.rate = rate.min(PUSHES_MAX / mixed.seconds);
         most_a_second = Some(most);
     }
+    let before = process::sample(&scenario::processes(common)?)?;
     let mut stages = [Stage::open(common, big, platform).await?, Stage::open(common, small, platform).await?];
     let opened = process::sample_again(&before);
     let pushing = Instant::now();

@@ -19,8 +19,9 @@ pub struct Report {
     pub sessions_per_second: f64,
     /// From connecting to `welcome` or `joined`, session by session.
     pub open_us: Quantiles,
-    /// Pings answered.
+    /// Pings answered, over all sessions and since the first of them opened.
     pub pings: u64,
+    pub pings_a_second: f64,
     /// How long nothing was pushed, of an idle run: the processes tell of this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet_seconds: Option<f64>,

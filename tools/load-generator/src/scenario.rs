@@ -82,6 +82,7 @@ pub struct Stage {
     pub tally: Arc<Tally>,
     sessions: usize,
     connected: Duration,
+    started: Instant,
 }
 
 impl Stage {
@@ -93,7 +94,7 @@ impl Stage {
         let (sessions, handshakes) = (plans.len(), common.handshakes as usize);
         let mut crowd = Crowd::start(plans, usize::from(common.threads), handshakes, &tally)?;
         crowd.ready(sessions, Duration::from_secs(common.patience)).await?;
-        Ok(Self { crowd, tally, sessions, connected: started.elapsed() })
+        Ok(Self { crowd, tally, sessions, connected: started.elapsed(), started })
     }
 
     /// Waits until everything accepted has arrived everywhere, or patience ends.
@@ -134,7 +135,8 @@ async fn measure(common: &Common, course: &Course, platform: &Platform) -> Resul
     let samples = Samples { opened, open, after: process::sample_again(&before), before };
     let usage = samples.usage(pushing.elapsed(), stage.sessions);
     let grown = counters::growth(&counters, counters::read(&common.controller_metrics).await?);
-    let Stage { mut crowd, tally, sessions, connected } = stage;
+    let Stage { mut crowd, tally, sessions, connected, started } = stage;
+    let open_for = started.elapsed();
     let is_closed = course.slow_reading == Reading::Stopped;
     crowd.drain(if is_closed { course.slow as usize } else { 0 }, patience).await;
     crowd.catch_up();
@@ -150,6 +152,7 @@ async fn measure(common: &Common, course: &Course, platform: &Platform) -> Resul
         sessions_per_second: sessions as f64 / connected.as_secs_f64(),
         open_us: (&*ledger.opens.borrow()).into(),
         pings: ledger.pings.get(),
+        pings_a_second: ledger.pings.get() as f64 / open_for.as_secs_f64(),
         quiet_seconds: (!course.quiet.is_zero()).then_some(course.quiet.as_secs_f64()),
         joins: course
             .joins_later
