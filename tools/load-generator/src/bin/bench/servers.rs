@@ -59,7 +59,8 @@ pub enum Cores {
 /// A server under way; ended when dropped.
 pub struct Running {
     processes: Vec<(&'static str, Child)>,
-    folder: Option<PathBuf>,
+    /// Their logs and data.
+    folder: PathBuf,
 }
 
 impl Drop for Running {
@@ -69,9 +70,7 @@ impl Drop for Running {
             let _ = process.kill();
             let _ = process.wait();
         }
-        if let Some(folder) = &self.folder {
-            let _ = fs::remove_dir_all(folder);
-        }
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -91,7 +90,8 @@ impl Running {
         let until = Instant::now() + READY_WITHIN;
         while !is_ready(port, asks) {
             if let Some(name) = self.has_ended() {
-                bail!("{name} does not start; are its ports free?");
+                let log = fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+                bail!("{name} does not start: {}", log.lines().last().unwrap_or("are its ports free?"));
             }
             if Instant::now() > until {
                 bail!("nobody is ready on port {port} within {READY_WITHIN:?}");
@@ -102,7 +102,8 @@ impl Running {
     }
 
     fn start(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let log = fs::File::create(self.folder.join(name))?;
+        let child = command.stdout(Stdio::null()).stderr(log).spawn();
         self.processes.push((name, child.with_context(|| format!("{name} does not start"))?));
         Ok(())
     }
@@ -111,7 +112,9 @@ impl Running {
 impl Server {
     /// Starts it afresh, with the programs of a folder, and waits until it is ready.
     pub fn start(&self, programs: &Path, cores: Cores) -> Result<Running> {
-        let mut running = Running { processes: Vec::new(), folder: None };
+        let folder = std::env::temp_dir().join(format!("roomcast-bench-{}", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut running = Running { processes: Vec::new(), folder };
         let program = |name: &str| on(cores, Cores::First, &programs.join(name));
         match self.kind {
             Kind::Floor => {
@@ -139,18 +142,15 @@ impl Server {
         cores: Cores,
         program: &impl Fn(&str) -> Command,
     ) -> Result<()> {
-        let folder = std::env::temp_dir().join(format!("roomcast-bench-{}", std::process::id()));
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        running.folder = Some(folder.clone());
         let (client, peer) =
             (format!("http://127.0.0.1:{ETCD_PORT}"), format!("http://127.0.0.1:{}", ETCD_PORT + 1));
         let mut etcd = on(cores, Cores::First, Path::new("etcd"));
-        etcd.arg("--data-dir").arg(folder.join("etcd")).args(["--listen-client-urls", &client]);
+        etcd.arg("--data-dir").arg(running.folder.join("etcd-data")).args(["--listen-client-urls", &client]);
         etcd.args(["--advertise-client-urls", &client, "--listen-peer-urls", &peer]);
         etcd.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")]);
         running.start("etcd", &mut etcd)?;
         running.wait(ETCD_PORT, false)?;
-        let database = format!("sqlite:{}", folder.join("rooms").display());
+        let database = format!("sqlite:{}", running.folder.join("rooms").display());
         for name in ["controller-manager", "push-manager", NODE] {
             let mut command = program(name);
             command.env("ETCD_URL", format!("etcd://127.0.0.1:{ETCD_PORT}"));
