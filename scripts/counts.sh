@@ -33,7 +33,7 @@ piece() {
     shift 5
     less=$(instructions "$functions" "${@/#TIMES/$few}")
     more=$(instructions "$functions" "${@/#TIMES/$many}")
-    awk -v name="$name" -v by=$(((more - less))) -v times=$(((many - few) * each)) \
+    awk -v name="$name" -v by=$((more - less)) -v times=$(((many - few) * each)) \
         'BEGIN { printf "%-62s %10.0f\n", name, by / times }'
 }
 
