@@ -7,10 +7,15 @@
 #                      tells all; TIMED=yes fails when something takes longer than promised; DIRECT=yes does without
 #                      proxies
 # make bench           what a delivery costs beside the least that a program can do; writes docs/benchmarks.md: ROUNDS=3
+#                      EACH=3 (seconds); a part of it is only printed: SET=idle,users or ONLY="room of 1,000"; SET=list
+#                      tells all
+# make bench-growth    how that changes with members, rooms and nodes; writes docs/growth.md: the same settings
+# make counts          instructions of the inner pieces of a push, counted by valgrind
+# make route-memory    bytes that a push-manager keeps for each user and each room: ROUTES=1000000
 # make test            everything that must hold
 # make check           formatting and lints
 #
-# cluster, drill and test install the Debian packages they need when they are missing.
+# bench, cluster, counts, drill and test install the Debian packages they need when they are missing.
 
 CARGO ?= cargo
 NODES ?= 3
@@ -18,8 +23,10 @@ SECONDS ?= 600
 SESSIONS ?= 10000
 TIMES ?= 1
 ROUNDS ?= 3
+EACH ?= 3
+ROUTES ?= 1000000
 
-.PHONY: run cluster cluster-status cluster-stop drill bench test check test-packages
+.PHONY: run cluster cluster-status cluster-stop drill bench bench-growth bench-programs counts route-memory test check test-packages
 
 # One build for both: the command line that is printed is there.
 run:
@@ -46,10 +53,28 @@ drill:
 drill_arguments = $(if $(filter list,$(SCENARIO)),--list,--seconds $(SECONDS) --sessions $(SESSIONS) \
 	$(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO) --times $(TIMES)) $(if $(TIMED),--timed) $(if $(DIRECT),--direct))
 
-# Ten thousand sessions are a file each.
-bench:
-	$(CARGO) build --release -p standalone -p load-generator --bins
-	ulimit -n $$(ulimit -Hn); $${CARGO_TARGET_DIR:-target}/release/bench --rounds $(ROUNDS)
+# Fifteen thousand sessions are a file each.
+bench: bench-programs
+	ulimit -n $$(ulimit -Hn); $${CARGO_TARGET_DIR:-target}/release/bench $(bench_arguments)
+
+bench-growth: bench-programs
+	ulimit -n $$(ulimit -Hn); $${CARGO_TARGET_DIR:-target}/release/bench --growth $(bench_arguments)
+
+bench-programs:
+	scripts/packages.sh bench
+	$(CARGO) build --release -p standalone -p controller-manager -p push-manager -p connect-node -p load-generator --bins
+
+bench_arguments = $(if $(filter list,$(SET)),--list,--rounds $(ROUNDS) --seconds $(EACH) \
+	$(if $(SET),--set $(SET)) $(if $(ONLY),--only "$(ONLY)"))
+
+counts:
+	@scripts/counts.sh
+
+# Users and rooms alone, then with what the lane of their node remembers of them.
+route-memory:
+	@for what in users rooms known-users known-rooms; do \
+		$(CARGO) bench -q -p push-manager --bench pieces -- memory $$what $(ROUTES) || exit 1; \
+	done
 
 test: test-packages check
 	$(CARGO) test --workspace

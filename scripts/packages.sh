@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what Roomcast uses beside Rust, when it is missing: `packages.sh servers` the servers of a cluster, which
 # scripts/cluster.sh starts itself; `packages.sh tests` these and what only the tests need: a browser with its driver,
-# and node for the page's module.
+# and node for the page's module; `packages.sh bench` the registry that separate programs need, and taskset;
+# `packages.sh counts` what counts instructions.
 set -eu
 
 # Servers live where only root looks by itself.
@@ -32,8 +33,17 @@ case ${1:-} in
         need chromedriver chromium-driver
         need node nodejs
         ;;
+    bench)
+        who="The benchmarks need"
+        need etcd etcd-server
+        need taskset util-linux
+        ;;
+    counts)
+        who="Counting instructions needs"
+        need valgrind valgrind
+        ;;
     *)
-        echo "usage: packages.sh servers|tests" >&2
+        echo "usage: packages.sh servers|tests|bench|counts" >&2
         exit 2
         ;;
 esac

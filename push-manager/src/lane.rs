@@ -27,9 +27,10 @@ use roomcast_types::{Incarnation, MessageId, NodeId};
 use tokio::sync::{mpsc, watch};
 
 pub use downstream::Downstream;
+pub use interest::Held;
 pub use link::{Link, Target};
 pub use outbox::Bounds;
-use outgoing::Outgoing;
+pub use outgoing::Outgoing;
 
 use crate::{
     clock::{Clock, micros},

@@ -12,6 +12,7 @@
 //! | `peers` | the other push-managers |
 //! | `archive` | logs and inboxes |
 //! | `drain` | how this process ends |
+//! | `pieces` | some of these with nothing around them, for benches |
 //! | `clock` | monotonic time, and whether this process stood still |
 
 mod archive;
@@ -29,6 +30,8 @@ mod lane;
 mod ledger;
 mod metrics;
 mod peers;
+#[doc(hidden)]
+pub mod pieces;
 mod push;
 mod routes;
 mod rpc;

@@ -34,8 +34,8 @@ pub struct Common {
     /// Pushes through a floor, host:port of its publishers, in place of Roomcast: sessions go to --nodes all the same.
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub floor: Option<String>,
-    /// Sessions, one for each user.
-    #[arg(long, global = true, default_value_t = 100, value_parser = value_parser!(u32).range(1..=19_000))]
+    /// Sessions, one for each user; this process needs an open file for each.
+    #[arg(long, global = true, default_value_t = 100, value_parser = value_parser!(u32).range(1..=200_000))]
     pub sessions: u32,
     /// Handshakes at the same time.
     #[arg(long, global = true, default_value_t = 128, value_parser = value_parser!(u32).range(1..=1_000))]
@@ -55,6 +55,9 @@ pub struct Common {
     /// The same for each NAME.pid in a folder, such as .cluster/run.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub pid_files: Option<PathBuf>,
+    /// The same for each descendant of a process, under the names of their programs.
+    #[arg(long, global = true, value_name = "PID")]
+    pub children_of: Option<u32>,
     /// Metrics of the controllers, http://host:port/metrics, separated by commas: their counters are read before and
     /// after.
     #[arg(long, global = true, value_delimiter = ',', value_name = "URL")]
@@ -62,6 +65,16 @@ pub struct Common {
     /// How to show the result.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+    /// Short for --output json.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Common {
+    /// How to show the result.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
 }
 
 /// How the result is shown.
@@ -82,9 +95,8 @@ pub struct Load {
     /// So many pushes at once, each as soon as one is answered, in place of a rate (a closed loop); a million at most.
     #[arg(long, conflicts_with = "rate", value_parser = value_parser!(u32).range(1..=4_000))]
     pub window: Option<u32>,
-    /// Over one PushStream instead of a call for each push.
-    #[arg(long)]
-    pub stream: bool,
+    #[command(flatten)]
+    pub way: Way,
     /// How long to push, in seconds.
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=600))]
     pub seconds: u32,
@@ -95,16 +107,90 @@ pub struct Load {
     #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=600_000))]
     pub late: u32,
     /// Each push is answered when every session has acknowledged it (wait level ACKED), 30 s later at most.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "http")]
     pub ack: bool,
+}
+
+/// How pushes travel to a push-manager.
+#[derive(Debug, Clone, Copy, Default, ClapArgs)]
+pub struct Way {
+    /// A gRPC call for each push; so they travel when nothing is said.
+    #[arg(long, conflicts_with_all = ["stream", "http"])]
+    pub unary: bool,
+    /// Over one PushStream.
+    #[arg(long, conflicts_with = "http")]
+    pub stream: bool,
+    /// An HTTP POST of JSON for each push.
+    #[arg(long)]
+    pub http: bool,
+    /// Connections of --http, kept alive; who finds none idle waits for one.
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..=1_024))]
+    pub http_connections: u16,
 }
 
 /// How many rooms the sessions are divided into; they must come out even.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub struct Rooms {
     /// Rooms, each with the same number of sessions.
-    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=20_000))]
     pub rooms: u32,
+}
+
+/// Rooms of a scenario that does without them, too.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct MaybeRooms {
+    /// Rooms, each with the same number of sessions; 0: the sessions are in no room.
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(0..=20_000))]
+    pub rooms: u32,
+}
+
+/// A small room beside a big one.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Mixed {
+    /// Members of the small room; the sessions are those of the big one.
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=1_000))]
+    pub small: u32,
+    /// Pushes to the small room a second.
+    #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub small_rate: u32,
+    /// Pushes to the big room a second.
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// Pushes to the big room in percent of its most, which is measured first, in place of a rate.
+    #[arg(long, conflicts_with = "rate", value_parser = value_parser!(u32).range(1..=100))]
+    pub percent: Option<u32>,
+    /// Pushes at once while the most is measured.
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=64))]
+    pub window: u32,
+    #[command(flatten)]
+    pub way: Way,
+    /// How long to push, in seconds; measuring the most takes as long again.
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=600))]
+    pub seconds: u32,
+    /// Size of the content in bytes.
+    #[arg(long, default_value_t = 128, value_parser = value_parser!(u32).range(48..=1_000_000))]
+    pub bytes: u32,
+}
+
+/// Readers that are slow.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Readers {
+    /// How many, beside the sessions.
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
+    pub readers: u32,
+    /// How many in percent of the sessions, in place of a number.
+    #[arg(long, conflicts_with = "readers", value_parser = value_parser!(u32).range(1..=100))]
+    pub share: Option<u32>,
+    /// Bytes a second that each of them reads. 0: they stop reading, and have to be closed with 4002.
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=10_000_000))]
+    pub read_rate: u32,
+}
+
+impl Readers {
+    /// How many beside so many sessions; at least one.
+    pub fn count(&self, sessions: u32) -> u32 {
+        self.share.map_or(self.readers, |percent| (sessions * percent / 100).max(1))
+    }
 }
 
 /// Pushes beside a reader that is stuck.
@@ -129,6 +215,8 @@ pub enum Measurement {
     /// Whether one reader that stopped reading makes pushes slower: rounds of sequential pushes to one room, with it and
     /// without it, and the ratio of their medians.
     Stuck(Stuck),
+    /// A small room at a given rate beside a big one that is busy: the latency of each.
+    Mixed(Mixed),
 }
 
 /// What load to measure under.
@@ -151,19 +239,29 @@ pub enum Scenario {
     User(Load),
     /// Pushes to everyone. Nobody else may be connected.
     Broadcast(Load),
-    /// Opens all sessions in one room, holds them, then one push that all must receive.
+    /// Opens all sessions as fast as their node takes them, holds them, then one push to each room.
+    #[command(visible_alias = "storm")]
     Connect {
         /// How long to hold the sessions, in seconds.
         #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(0..=600))]
         hold: u32,
+        #[command(flatten)]
+        rooms: MaybeRooms,
     },
-    /// As room, beside readers that stop reading; they have to be closed with 4002 and nobody else may suffer.
+    /// Opens all sessions, waits until the platform is at rest, and looks on while nothing is pushed.
+    Idle {
+        /// How long to look on, in seconds.
+        #[arg(long, default_value_t = 30, value_parser = value_parser!(u32).range(1..=600))]
+        seconds: u32,
+        #[command(flatten)]
+        rooms: MaybeRooms,
+    },
+    /// As room, beside readers that are slow; nobody else may suffer.
     Slow {
         #[command(flatten)]
         load: Load,
-        /// How many stop reading.
-        #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
-        readers: u32,
+        #[command(flatten)]
+        readers: Readers,
     },
 }
 

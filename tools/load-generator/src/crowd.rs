@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    session::{End, Ledger, Plan, Session},
-    tally::Tally,
+    session::{End, Ledger, Plan, Reading, Session},
+    tally::{Tally, record},
 };
 
 /// What the sessions tell; a session waits for a place.
@@ -180,7 +180,10 @@ fn run(plans: Vec<Plan>, shared: Shared) -> Result<Ledger> {
 async fn session(plan: Plan, mut shared: Shared, books: Rc<Books>) {
     let opened = {
         let Ok(_permit) = shared.handshakes.acquire().await else { return };
-        Session::open(&plan).await
+        let began = Instant::now();
+        let opened = Session::open(&plan).await;
+        record(&mut books.ledger.opens.borrow_mut(), began.elapsed());
+        opened
     };
     let mut session = match opened {
         Ok(session) => session,
@@ -204,13 +207,16 @@ async fn session(plan: Plan, mut shared: Shared, books: Rc<Books>) {
             return;
         }
     }
-    if plan.is_slow && shared.phase.wait_for(|phase| *phase >= Phase::Drain).await.is_err() {
-        return;
-    }
-    let end = if plan.is_slow {
-        session.read(&books.unused.0, &books.unused.1).await
-    } else {
-        session.read(&shared.tally, &books.ledger).await
+    let (nobody, unused) = &books.unused;
+    let end = match plan.reading {
+        Reading::Counted => session.read(&shared.tally, &books.ledger).await,
+        Reading::Slow(bytes_a_second) => session.read_slowly(bytes_a_second, nobody, unused).await,
+        Reading::Stopped => {
+            if shared.phase.wait_for(|phase| *phase >= Phase::Drain).await.is_err() {
+                return;
+            }
+            session.read(nobody, unused).await
+        }
     };
-    let _ = shared.news.send(News::Ended { is_slow: plan.is_slow, end }).await;
+    let _ = shared.news.send(News::Ended { is_slow: plan.is_slow(), end }).await;
 }

@@ -6,8 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use roomcast_client::{Content, Error, PushReply, Receipt};
-use roomcast_proto::pubsub;
+use roomcast_client::{Error, PushReply, Receipt};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -61,10 +60,8 @@ impl Floor {
     }
 
     /// To all who have this pair in their URL.
-    pub async fn push(&self, pair: &str, content: Content) -> Result<PushReply, Error> {
-        let data = pubsub::Content::from(content).data;
-        let mut bytes = format!("{pair} {}\n", data.len()).into_bytes();
-        bytes.extend_from_slice(&data);
+    pub async fn push(&self, pair: &str, data: &str) -> Result<PushReply, Error> {
+        let bytes = format!("{pair} {}\n{data}", data.len()).into_bytes();
         let (answer, answered) = oneshot::channel();
         let place = self.writing.reserve().await.map_err(|_| Error::Closed)?;
         {

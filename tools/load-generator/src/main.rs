@@ -2,9 +2,12 @@
 
 mod args;
 mod counters;
+mod course;
 mod crowd;
 mod floor;
+mod http;
 mod joins;
+mod mixed;
 mod process;
 mod report;
 mod scenario;
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
 
 /// The result as text, and whether it is one to be content with.
 async fn measure(args: &Args) -> anyhow::Result<(String, Result<(), String>)> {
-    let is_table = args.common.output == Format::Table;
+    let is_table = args.common.format() == Format::Table;
     match &args.measurement {
         Measurement::Load(scenario) => {
             let report = scenario::run(&args.common, scenario).await?;
@@ -58,6 +61,10 @@ async fn measure(args: &Args) -> anyhow::Result<(String, Result<(), String>)> {
         Measurement::Stuck(stuck) => {
             let report = stuck::run(&args.common, stuck).await?;
             Ok((if is_table { report.table() } else { report.json() }, Ok(())))
+        }
+        Measurement::Mixed(mixed) => {
+            let report = mixed::run(&args.common, mixed).await?;
+            Ok((if is_table { report.table() } else { report.json() }, report.verdict()))
         }
     }
 }

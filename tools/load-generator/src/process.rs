@@ -1,8 +1,8 @@
 //! CPU time and memory of processes, from /proc.
 
-use std::{fs, path::Path, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, str::FromStr, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 /// Ticks a second in /proc/PID/stat: fixed at 100 for programs on every Linux of today.
@@ -47,6 +47,28 @@ pub fn pid_files(folder: &Path) -> Result<Vec<Named>> {
     Ok(found)
 }
 
+/// All descendants of a process, under the names of their programs; whoever has none is an error.
+pub fn descendants(of: u32) -> Result<Vec<Named>> {
+    let mut parents: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").context("cannot read /proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that ends meanwhile has no parent any more.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if let Some(parent) = parent(&stat) {
+            parents.entry(parent).or_default().push(pid);
+        }
+    }
+    let (mut found, mut from) = (Vec::new(), vec![of]);
+    while let Some(pid) = from.pop() {
+        let children = parents.remove(&pid).unwrap_or_default();
+        from.extend(&children);
+        found.extend(children);
+    }
+    found.sort_unstable();
+    ensure!(!found.is_empty(), "the process {of} has no children");
+    Ok(found.into_iter().map(|pid| Named { pid, name: None }).collect())
+}
+
 /// A process at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -54,6 +76,7 @@ pub struct Sample {
     name: String,
     cpu_seconds: f64,
     resident_bytes: u64,
+    pss_bytes: Option<u64>,
 }
 
 /// A process over a time.
@@ -63,7 +86,10 @@ pub struct Usage {
     pub name: String,
     /// Of the whole run.
     pub cpu_seconds: f64,
-    /// From the first push to the last arrival.
+    /// While the sessions opened.
+    pub cpu_seconds_opening: f64,
+    pub cpu_seconds_opening_1000: f64,
+    /// From the first push to the last arrival; of an idle run, while nothing was pushed.
     pub cpu_seconds_pushing: f64,
     /// Cores kept busy meanwhile, on average.
     pub cores_pushing: f64,
@@ -71,8 +97,28 @@ pub struct Usage {
     /// With all sessions open.
     pub resident_bytes_open: u64,
     pub resident_bytes_after: u64,
+    /// Memory of its own and its share of what it shares with others (PSS); none where the kernel does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pss_bytes_before: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pss_bytes_open: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pss_bytes_after: Option<u64>,
+    /// By how much PSS grew over the run, for each session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pss_bytes_session: Option<f64>,
     /// It was gone at the end; the figures are those of the last look.
     pub is_gone: bool,
+}
+
+/// Processes at the moments of a run.
+pub struct Samples {
+    pub before: Vec<Sample>,
+    /// Right after the last session opened.
+    pub opened: Vec<Option<Sample>>,
+    /// Right before the first push.
+    pub open: Vec<Option<Sample>>,
+    pub after: Vec<Option<Sample>>,
 }
 
 /// These processes and this one, now.
@@ -87,31 +133,38 @@ pub fn sample_again(before: &[Sample]) -> Vec<Option<Sample>> {
     before.iter().map(again).collect()
 }
 
-/// What happened between the samples of a run; `pushing` lies between the last two.
-pub fn usage(
-    before: &[Sample],
-    open: &[Option<Sample>],
-    after: &[Option<Sample>],
-    pushing: Duration,
-) -> Vec<Usage> {
-    let samples = before.iter().zip(open).zip(after);
-    let usage = samples.map(|((before, open), after)| {
-        let open = open.as_ref().unwrap_or(before);
-        let last = after.as_ref().unwrap_or(open);
-        let cpu_seconds_pushing = last.cpu_seconds - open.cpu_seconds;
-        Usage {
-            pid: before.pid,
-            name: before.name.clone(),
-            cpu_seconds: last.cpu_seconds - before.cpu_seconds,
-            cpu_seconds_pushing,
-            cores_pushing: cpu_seconds_pushing / pushing.as_secs_f64(),
-            resident_bytes_before: before.resident_bytes,
-            resident_bytes_open: open.resident_bytes,
-            resident_bytes_after: last.resident_bytes,
-            is_gone: after.is_none(),
-        }
-    });
-    usage.collect()
+impl Samples {
+    /// What happened between them, with so many sessions; `pushing` lies between the last two.
+    pub fn usage(&self, pushing: Duration, sessions: usize) -> Vec<Usage> {
+        let each = self.before.iter().zip(&self.opened).zip(&self.open).zip(&self.after);
+        each.map(|(((before, opened), open), after)| {
+            let opened = opened.as_ref().unwrap_or(before);
+            let open = open.as_ref().unwrap_or(opened);
+            let last = after.as_ref().unwrap_or(open);
+            let cpu_seconds_opening = opened.cpu_seconds - before.cpu_seconds;
+            let cpu_seconds_pushing = last.cpu_seconds - open.cpu_seconds;
+            let grown = |after: u64| (after as f64 - before.pss_bytes? as f64).into();
+            let pss_bytes_grown: Option<f64> = last.pss_bytes.and_then(grown);
+            Usage {
+                pid: before.pid,
+                name: before.name.clone(),
+                cpu_seconds: last.cpu_seconds - before.cpu_seconds,
+                cpu_seconds_opening,
+                cpu_seconds_opening_1000: cpu_seconds_opening * 1_000.0 / sessions as f64,
+                cpu_seconds_pushing,
+                cores_pushing: cpu_seconds_pushing / pushing.as_secs_f64(),
+                resident_bytes_before: before.resident_bytes,
+                resident_bytes_open: open.resident_bytes,
+                resident_bytes_after: last.resident_bytes,
+                pss_bytes_before: before.pss_bytes,
+                pss_bytes_open: open.pss_bytes,
+                pss_bytes_after: last.pss_bytes,
+                pss_bytes_session: pss_bytes_grown.map(|bytes| bytes / sessions as f64),
+                is_gone: after.is_none(),
+            }
+        })
+        .collect()
+    }
 }
 
 fn read(process: &Named) -> Result<Sample> {
@@ -123,9 +176,11 @@ fn read(process: &Named) -> Result<Sample> {
     let (program, cpu_seconds) =
         cpu(&file("stat")?).with_context(|| format!("/proc/{pid}/stat is strange"))?;
     let resident_bytes =
-        resident(&file("status")?).with_context(|| format!("/proc/{pid}/status is strange"))?;
+        kibibytes(&file("status")?, "VmRSS:").with_context(|| format!("/proc/{pid}/status is strange"))?;
+    // Not every kernel has it, and not every user may read it.
+    let pss_bytes = file("smaps_rollup").ok().and_then(|text| kibibytes(&text, "Pss:"));
     let name = process.name.clone().unwrap_or(program);
-    Ok(Sample { pid, name, cpu_seconds, resident_bytes })
+    Ok(Sample { pid, name, cpu_seconds, resident_bytes, pss_bytes })
 }
 
 /// The name stands in parentheses and may hold some itself; user and system time are the 14th and 15th field.
@@ -136,8 +191,14 @@ fn cpu(stat: &str) -> Option<(String, f64)> {
     Some((stat[open + 1..close].to_owned(), ticks as f64 / TICKS_PER_SECOND))
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// The fourth field, the second after the name.
+fn parent(stat: &str) -> Option<u32> {
+    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// In bytes, what stands behind a word in kB.
+fn kibibytes(text: &str, word: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(word))?;
     Some(line.split_ascii_whitespace().next()?.parse::<u64>().ok()? * 1_024)
 }
 
@@ -149,6 +210,24 @@ mod tests {
     fn names_with_parentheses_do_not_shift_the_fields() {
         let stat = "42 (a) b (c) S 1 1 1 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0";
         assert_eq!(cpu(stat), Some(("a) b (c".to_owned(), 3.0)));
+        assert_eq!(parent(stat), Some(1));
+    }
+
+    #[test]
+    fn children_and_their_children_are_found() {
+        let mut shell = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let own = std::process::id();
+        let names = || descendants(own).map(|found| sample(&found).unwrap_or_default()).unwrap_or_default();
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while !names().iter().any(|sample| sample.name == "sleep") {
+            assert!(std::time::Instant::now() < until, "{:?}", names());
+        }
+        for child in descendants(shell.id()).unwrap() {
+            let pid = i32::try_from(child.pid).unwrap();
+            std::process::Command::new("kill").arg(pid.to_string()).status().unwrap();
+        }
+        shell.wait().unwrap();
+        assert!(descendants(shell.id()).unwrap_err().to_string().contains("has no children"));
     }
 
     #[test]

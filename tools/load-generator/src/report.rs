@@ -17,6 +17,14 @@ pub struct Report {
     pub sessions: u32,
     pub connect_seconds: f64,
     pub sessions_per_second: f64,
+    /// From connecting to `welcome` or `joined`, session by session.
+    pub open_us: Quantiles,
+    /// Pings answered, over all sessions and since the first of them opened.
+    pub pings: u64,
+    pub pings_a_second: f64,
+    /// How long nothing was pushed, of an idle run: the processes tell of this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joins: Option<JoinReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,10 +93,12 @@ pub struct Quantiles {
     pub max: f64,
 }
 
-/// What became of readers that stopped reading.
+/// What became of slow readers.
 #[derive(Debug, Serialize)]
 pub struct Slow {
     pub readers: u32,
+    /// What each of them read; 0: they stopped.
+    pub read_bytes_a_second: u32,
     pub closed_4002: usize,
     /// The connection ended before the close frame could be read.
     pub broken: usize,
@@ -129,6 +139,7 @@ impl Report {
             wrong.push(format!("{} sessions ended ({why})", self.ended_sessions));
         }
         if let Some(slow) = &self.slow
+            && slow.read_bytes_a_second == 0
             && (slow.still_open > 0 || slow.closed_otherwise > 0 || slow.closed_4002 == 0)
         {
             wrong.push(format!(
@@ -160,6 +171,14 @@ impl Report {
         if let Some(joins) = &self.joins {
             write_joins(to, joins)?;
         }
+        if let Some(seconds) = self.quiet_seconds {
+            let rate = self.pings as f64 / (seconds + self.connect_seconds);
+            writeln!(
+                to,
+                "idle        {seconds:.0} s without a push; {} pings, {rate:.1} a second",
+                self.pings
+            )?;
+        }
         write!(
             to,
             "pushes      {} accepted ({:.0} a second), {} of them incomplete, {} failed",
@@ -178,21 +197,12 @@ impl Report {
             deliveries.repeated,
             deliveries.foreign
         )?;
-        writeln!(to, "latency       p50 ms    p90 ms    p99 ms  p99.9 ms    max ms")?;
-        let latency = &self.latency_us;
-        let mut rows = Vec::new();
+        let mut rows = vec![("open", &self.open_us)];
         if let Some(joins) = &self.joins {
             rows.extend([("join", &joins.latency_us), ("answer", &joins.answer_us)]);
         }
-        rows.extend([("each", &latency.each), ("last", &latency.last)]);
-        rows.extend([("reply", &latency.reply), ("send", &latency.send)]);
-        for (name, at) in rows {
-            write!(to, "  {name:<8}")?;
-            for micros in [at.p50, at.p90, at.p99, at.p999, at.max] {
-                write!(to, "{:>10.3}", micros / 1_000.0)?;
-            }
-            writeln!(to)?;
-        }
+        rows.extend(self.latency_us.rows());
+        write_latencies(to, rows)?;
         if let Some(gap) = self.longest_gap_ms {
             writeln!(to, "gap         at most {gap:.1} ms between two pushes at one session")?;
         }
@@ -209,6 +219,29 @@ impl Report {
         }
         write_processes(to, &self.processes, deliveries.received)
     }
+}
+
+impl Latencies {
+    /// With their names.
+    pub fn rows(&self) -> [(&'static str, &Quantiles); 4] {
+        [("each", &self.each), ("last", &self.last), ("reply", &self.reply), ("send", &self.send)]
+    }
+}
+
+/// A table of latencies in milliseconds.
+pub fn write_latencies<'a>(
+    to: &mut String,
+    rows: impl IntoIterator<Item = (&'static str, &'a Quantiles)>,
+) -> std::fmt::Result {
+    writeln!(to, "latency       p50 ms    p90 ms    p99 ms  p99.9 ms    max ms")?;
+    for (name, at) in rows {
+        write!(to, "  {name:<8}")?;
+        for micros in [at.p50, at.p90, at.p99, at.p999, at.max] {
+            write!(to, "{:>10.3}", micros / 1_000.0)?;
+        }
+        writeln!(to)?;
+    }
+    Ok(())
 }
 
 fn write_joins(to: &mut String, joins: &JoinReport) -> std::fmt::Result {
@@ -237,24 +270,27 @@ fn write_troubles(to: &mut String, troubles: &[Second]) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_processes(to: &mut String, processes: &[Usage], deliveries: u64) -> std::fmt::Result {
+/// A table of processes.
+pub fn write_processes(to: &mut String, processes: &[Usage], deliveries: u64) -> std::fmt::Result {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     writeln!(
         to,
-        "process                 pid   CPU s  cores while pushing  us a delivery  MiB before    open   after"
+        "process                 pid   CPU s  s/1,000 opened  cores while pushing  us a delivery  MiB before    open   after  PSS B/session"
     )?;
     for process in processes {
         writeln!(
             to,
-            "  {:<16}{:>9}{:>8.2}{:>21.3}{:>15.2}{:>12.1}{:>8.1}{:>8.1}{}",
+            "  {:<16}{:>9}{:>8.2}{:>16.4}{:>21.4}{:>15.2}{:>12.1}{:>8.1}{:>8.1}{:>15}{}",
             process.name,
             process.pid,
             process.cpu_seconds,
+            process.cpu_seconds_opening_1000,
             process.cores_pushing,
             process.cpu_seconds_pushing * 1e6 / deliveries.max(1) as f64,
             mib(process.resident_bytes_before),
             mib(process.resident_bytes_open),
             mib(process.resident_bytes_after),
+            process.pss_bytes_session.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}")),
             if process.is_gone { "  ended" } else { "" }
         )?;
     }

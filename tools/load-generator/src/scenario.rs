@@ -1,216 +1,165 @@
 //! The run itself: opens the sessions, pushes, waits for what has to arrive, and sums up.
 
 use std::{
-    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use roomcast_client::{Controller, Pusher, Receipt};
-use roomcast_proto::pubsub::{CreateRoomRequest, DeleteRoomRequest};
 
 use crate::{
-    args::{Common, Load, Scenario},
+    args::{Common, Scenario},
     counters,
+    course::Course,
     crowd::Crowd,
-    process,
+    process::{self, Named, Samples},
     report::{Deliveries, Latencies, Pushes, Report, Slow},
     schedule::{self, Pace, Publisher, Sent, Target},
-    session::{End, Plan},
+    session::{End, Ledger, Reading},
     tally::Tally,
     target::{self, Node},
     timeline::{self, Second},
 };
 
-/// Most pushes of a run: what their counters may take of memory.
-const PUSHES_MAX: u32 = 1_000_000;
 /// Open files besides sessions.
 const OTHER_FILES: u64 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// What a scenario comes down to.
-struct Course {
-    name: &'static str,
-    load: Load,
-    target: Target,
-    /// 0: the sessions are in no room.
-    rooms: u32,
-    room_prefix: String,
-    joins_later: bool,
-    slow: u32,
-    /// Between the last session's opening and the first push.
-    hold: Duration,
-    /// How many sessions get each push.
-    receivers: u32,
+/// Where a run goes.
+pub struct Platform {
+    pub nodes: Vec<Node>,
+    pub pusher: Arc<Pusher>,
+    pub controller: Controller,
+    /// A floor has no rooms to create.
+    pub has_rooms: bool,
 }
 
-impl Course {
-    fn new(scenario: &Scenario, sessions: u32, run: u32) -> Self {
-        let room_prefix = format!("load-{run:08x}-room-");
-        let in_rooms = |name, rooms, load: &Load| Self {
-            name,
-            load: load.clone(),
-            target: Target::Rooms { prefix: room_prefix.clone(), count: rooms },
-            rooms,
-            room_prefix: room_prefix.clone(),
-            joins_later: false,
-            slow: 0,
-            hold: Duration::ZERO,
-            receivers: sessions / rooms,
-        };
-        let once = |rate| Load {
-            rate,
-            window: None,
-            stream: false,
-            seconds: 1,
-            bytes: 128,
-            late: 1_000,
-            ack: false,
-        };
-        match scenario {
-            Scenario::Room { load, rooms } => in_rooms("room", rooms.rooms, load),
-            Scenario::Join { rooms } => {
-                Self { joins_later: true, ..in_rooms("join", rooms.rooms, &once(rooms.rooms)) }
-            }
-            Scenario::User(load) => {
-                let target = Target::Users { prefix: user_prefix(run), count: sessions };
-                Self { target, rooms: 0, receivers: 1, ..in_rooms("user", 1, load) }
-            }
-            Scenario::Broadcast(load) => {
-                Self { target: Target::All, rooms: 0, ..in_rooms("broadcast", 1, load) }
-            }
-            Scenario::Connect { hold } => {
-                let hold = Duration::from_secs(u64::from(*hold));
-                Self { hold, ..in_rooms("connect", 1, &once(1)) }
-            }
-            Scenario::Slow { load, readers } => Self { slow: *readers, ..in_rooms("slow", 1, load) },
+impl Platform {
+    /// As the command line says.
+    pub fn new(common: &Common) -> Result<Self> {
+        let nodes = common.nodes.iter().map(|url| target::node(url)).collect::<Result<Vec<_>>>()?;
+        for address in common.push_manager.iter().chain(&common.controller) {
+            target::loopback(address)?;
         }
+        let pusher = Arc::new(Pusher::new(&common.push_manager)?.attempts_per_address(1));
+        let controller = Controller::new(&common.controller)?;
+        Ok(Self { nodes, pusher, controller, has_rooms: common.floor.is_none() })
     }
 
-    /// A closed loop ends by time.
-    fn pushes_max(&self) -> u32 {
-        match self.load.window {
-            Some(_) => PUSHES_MAX,
-            None => self.load.rate * self.load.seconds,
+    /// Rooms for these courses.
+    pub async fn create_rooms(&self, courses: &[&Course]) -> Result<()> {
+        for course in courses.iter().filter(|_| self.has_rooms) {
+            course.create_rooms(&self.controller).await?;
         }
+        Ok(())
     }
 
-    fn room_ids(&self) -> impl Iterator<Item = String> {
-        (0..self.rooms).map(|number| format!("{}{number}", self.room_prefix))
+    /// Takes them away again.
+    pub async fn delete_rooms(&self, courses: &[&Course]) -> Result<()> {
+        for course in courses.iter().filter(|_| self.has_rooms) {
+            course.delete_rooms(&self.controller).await?;
+        }
+        Ok(())
     }
-
-    /// Sessions that follow each other share a room, so that every room is spread over the nodes.
-    fn room_of(&self, session: u32) -> Option<String> {
-        let number = (session / self.receivers).min(self.rooms.checked_sub(1)?);
-        Some(format!("{}{number}", self.room_prefix))
-    }
-}
-
-fn user_prefix(run: u32) -> String {
-    format!("load-{run:08x}-")
 }
 
 /// Runs a scenario.
 pub async fn run(common: &Common, scenario: &Scenario) -> Result<Report> {
-    let run = rand::random();
-    let course = Course::new(scenario, common.sessions, run);
-    let pushes = course.load.rate.saturating_mul(course.load.seconds);
-    if pushes > PUSHES_MAX && course.load.window.is_none() {
-        bail!("{pushes} pushes are too many for one run; at most {PUSHES_MAX} are allowed");
-    }
-    if course.rooms > 0 && course.receivers * course.rooms != common.sessions {
-        bail!("{} sessions do not come out even in {} rooms", common.sessions, course.rooms);
-    }
-    check_open_files(u64::from(common.sessions + course.slow))?;
-    let nodes = common.nodes.iter().map(|url| target::node(url)).collect::<Result<Vec<_>>>()?;
-    for address in common.push_manager.iter().chain(&common.controller) {
-        target::loopback(address)?;
-    }
-    let pusher = Arc::new(Pusher::new(&common.push_manager)?.attempts_per_address(1));
-    let controller = Controller::new(&common.controller)?;
-    let room_ids = course.room_ids().filter(|_| common.floor.is_none());
-    for room_id in room_ids {
-        let max_users = Some(course.receivers + course.slow);
-        let request = CreateRoomRequest { room_id, max_users, membership: 0, ..CreateRoomRequest::default() };
-        controller.create_room(request).await.context("a room of the run cannot be created")?;
-    }
-    let report = measure(common, &course, nodes, pusher, run).await;
-    for room_id in course.room_ids().filter(|_| common.floor.is_none()) {
-        let deleted = controller.delete_room(DeleteRoomRequest { room_id }).await;
-        deleted.context("a room of the run cannot be deleted")?;
-    }
+    let course = Course::new(scenario, common.sessions, rand::random());
+    course.check()?;
+    check_open_files(u64::from(course.sessions + course.slow))?;
+    let platform = Platform::new(common)?;
+    platform.create_rooms(&[&course]).await?;
+    let report = measure(common, &course, &platform).await;
+    platform.delete_rooms(&[&course]).await?;
     report
 }
 
-async fn measure(
-    common: &Common,
-    course: &Course,
-    nodes: Vec<Node>,
-    pusher: Arc<Pusher>,
-    run: u32,
-) -> Result<Report> {
-    let tally = Arc::new(Tally::new(run, course.pushes_max()));
-    let patience = Duration::from_secs(common.patience);
-    let mut processes = common.pid.clone();
-    if let Some(folder) = &common.pid_files {
-        processes.extend(process::pid_files(folder)?);
+/// Sessions that are open, and what there is to know of their opening.
+pub struct Stage {
+    pub crowd: Crowd,
+    pub tally: Arc<Tally>,
+    sessions: usize,
+    connected: Duration,
+    started: Instant,
+}
+
+impl Stage {
+    /// Opens the sessions of a course.
+    pub async fn open(common: &Common, course: &Course, platform: &Platform) -> Result<Self> {
+        let tally = Arc::new(Tally::new(rand::random(), course.pushes_max()));
+        let started = Instant::now();
+        let plans = course.plans(common, &platform.nodes);
+        let (sessions, handshakes) = (plans.len(), common.handshakes as usize);
+        let mut crowd = Crowd::start(plans, usize::from(common.threads), handshakes, &tally)?;
+        crowd.ready(sessions, Duration::from_secs(common.patience)).await?;
+        Ok(Self { crowd, tally, sessions, connected: started.elapsed(), started })
     }
-    let before = process::sample(&processes)?;
-    let started = Instant::now();
-    let plans = plans(common, course, &nodes, run);
-    let sessions = plans.len();
-    let handshakes = common.handshakes as usize;
-    let mut crowd = Crowd::start(plans, usize::from(common.threads), handshakes, &tally)?;
-    crowd.ready(sessions, patience).await?;
-    let connected = started.elapsed();
+
+    /// Waits until everything accepted has arrived everywhere, or patience ends.
+    pub async fn arrivals(&self, course: &Course, patience: Duration) {
+        let until = Instant::now() + patience;
+        while !self.tally.is_complete(course.receivers) && Instant::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+async fn measure(common: &Common, course: &Course, platform: &Platform) -> Result<Report> {
+    let patience = Duration::from_secs(common.patience);
+    let before = process::sample(&processes(common)?)?;
+    let mut stage = Stage::open(common, course, platform).await?;
+    let opened = process::sample_again(&before);
     let counters = counters::read(&common.controller_metrics).await?;
     let mut joins_error = None;
     if course.joins_later {
-        crowd.join();
+        stage.crowd.join();
         // Who did not get in is part of the result.
-        joins_error = crowd.ready(sessions, patience).await.err();
+        joins_error = stage.crowd.ready(stage.sessions, patience).await.err();
     }
     tokio::time::sleep(course.hold).await;
     let open = process::sample_again(&before);
     let pushing = Instant::now();
+    tokio::time::sleep(course.quiet).await;
     // A slow reader that reads on within the node's patience finds the close frame behind what waits for it.
     let look = |receipt: &Receipt| {
-        if course.slow > 0 && receipt.targets <= u64::from(common.sessions) {
-            crowd.let_slow_read();
+        if course.slow > 0 && receipt.targets <= u64::from(course.sessions) {
+            stage.crowd.let_slow_read();
         }
     };
-    let publisher = Publisher::open(pusher, course.load.stream, common.floor.as_deref()).await?;
+    let publisher = Publisher::open(&platform.pusher, course.load.way, common).await?;
     let pace = Pace::new(&course.load, course.pushes_max());
-    let sent = schedule::run(publisher, &course.target, &course.load, pace, &tally, look).await?;
-    let until = Instant::now() + patience;
-    while !tally.is_complete(course.receivers) && Instant::now() < until {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    let usage = process::usage(&before, &open, &process::sample_again(&before), pushing.elapsed());
+    let sent = schedule::run(publisher, &course.target, &course.load, pace, &stage.tally, look).await?;
+    stage.arrivals(course, patience).await;
+    let samples = Samples { opened, open, after: process::sample_again(&before), before };
+    let usage = samples.usage(pushing.elapsed(), stage.sessions);
     let grown = counters::growth(&counters, counters::read(&common.controller_metrics).await?);
-    crowd.drain(course.slow as usize, patience).await;
+    let Stage { mut crowd, tally, sessions, connected, started } = stage;
+    let open_for = started.elapsed();
+    let is_closed = course.slow_reading == Reading::Stopped;
+    crowd.drain(if is_closed { course.slow as usize } else { 0 }, patience).await;
     crowd.catch_up();
-    let slow = (course.slow > 0).then(|| slow(course.slow, &crowd.slow_ends));
+    let slow = (course.slow > 0).then(|| slow(course, &crowd.slow_ends));
     let ends = std::mem::take(&mut crowd.ends);
     let ledger = crowd.stop()?;
     let gap = ledger.longest_gap.get();
-    let joins = ledger.joins.into_inner().report(common.sessions, course.rooms);
     let is_for_all = !matches!(course.target, Target::Users { .. });
     Ok(Report {
         scenario: course.name,
         sessions: sessions as u32,
         connect_seconds: connected.as_secs_f64(),
         sessions_per_second: sessions as f64 / connected.as_secs_f64(),
-        joins: course.joins_later.then_some(joins),
+        open_us: (&*ledger.opens.borrow()).into(),
+        pings: ledger.pings.get(),
+        pings_a_second: ledger.pings.get() as f64 / open_for.as_secs_f64(),
+        quiet_seconds: (!course.quiet.is_zero()).then_some(course.quiet.as_secs_f64()),
+        joins: course
+            .joins_later
+            .then(|| ledger.joins.borrow().clone().report(course.sessions, course.rooms)),
         joins_error: joins_error.map(|error| format!("{error:#}")),
         deliveries: deliveries(&tally, course.receivers),
-        latency_us: Latencies {
-            each: (&ledger.latencies.into_inner()).into(),
-            last: (&tally.last_latencies()?).into(),
-            reply: (&sent.replies).into(),
-            send: (&sent.lateness).into(),
-        },
+        latency_us: latencies(&tally, &ledger, &sent)?,
         pushes: pushes(sent),
         longest_gap_ms: (is_for_all && !gap.is_zero()).then_some(gap.as_secs_f64() * 1_000.0),
         troubles: troubles(course, &tally),
@@ -222,13 +171,37 @@ async fn measure(
     })
 }
 
-fn pushes(sent: Sent) -> Pushes {
+/// Everybody whose CPU time and memory are asked for.
+pub fn processes(common: &Common) -> Result<Vec<Named>> {
+    let mut processes = common.pid.clone();
+    if let Some(folder) = &common.pid_files {
+        processes.extend(process::pid_files(folder)?);
+    }
+    if let Some(pid) = common.children_of {
+        processes.extend(process::descendants(pid)?);
+    }
+    Ok(processes)
+}
+
+/// Latencies of pushes that are over.
+pub fn latencies(tally: &Tally, ledger: &Ledger, sent: &Sent) -> Result<Latencies> {
+    Ok(Latencies {
+        each: (&*ledger.latencies.borrow()).into(),
+        last: (&tally.last_latencies()?).into(),
+        reply: (&sent.replies).into(),
+        send: (&sent.lateness).into(),
+    })
+}
+
+/// What became of pushes.
+pub fn pushes(sent: Sent) -> Pushes {
     let Sent { accepted, time, incomplete, failed, degraded, error, .. } = sent;
     let a_second = accepted as f64 / time.as_secs_f64();
     Pushes { accepted, a_second, incomplete, failed, degraded, first_error: error }
 }
 
-fn deliveries(tally: &Tally, receivers: u32) -> Deliveries {
+/// Counts of deliveries, when each push was for so many sessions.
+pub fn deliveries(tally: &Tally, receivers: u32) -> Deliveries {
     let counts = tally.counts(receivers);
     Deliveries {
         expected: counts.expected,
@@ -241,35 +214,27 @@ fn deliveries(tally: &Tally, receivers: u32) -> Deliveries {
 
 fn troubles(course: &Course, tally: &Tally) -> Vec<Second> {
     let late = Duration::from_millis(u64::from(course.load.late));
-    timeline::troubles(tally.fates(), course.load.rate, course.receivers, late)
+    timeline::troubles(tally.fates(), course.load.rate.max(1), course.receivers, late)
 }
 
-fn plans(common: &Common, course: &Course, nodes: &[Node], run: u32) -> Vec<Plan> {
-    let prefix = user_prefix(run);
-    let plan = |number: u32| Plan {
-        node: nodes[number as usize % nodes.len()].clone(),
-        source: Ipv4Addr::new(127, 0, 0, 1 + (number % u32::from(common.source_addresses)) as u8),
-        user_id: format!("{prefix}{number}"),
-        room_id: course.room_of(number),
-        joins_later: course.joins_later,
-        is_slow: number >= common.sessions,
-    };
-    (0..common.sessions + course.slow).map(plan).collect()
-}
-
-fn slow(readers: u32, ends: &[End]) -> Slow {
+fn slow(course: &Course, ends: &[End]) -> Slow {
     let closed_4002 = ends.iter().filter(|end| **end == End::Code(4002)).count();
     let broken = ends.iter().filter(|end| **end == End::Broken).count();
     Slow {
-        readers,
+        readers: course.slow,
+        read_bytes_a_second: match course.slow_reading {
+            Reading::Slow(bytes) => bytes,
+            Reading::Counted | Reading::Stopped => 0,
+        },
         closed_4002,
         broken,
         closed_otherwise: ends.len() - closed_4002 - broken,
-        still_open: (readers as usize).saturating_sub(ends.len()),
+        still_open: (course.slow as usize).saturating_sub(ends.len()),
     }
 }
 
-fn check_open_files(sessions: u64) -> Result<()> {
+/// Whether this process may open so many sessions.
+pub fn check_open_files(sessions: u64) -> Result<()> {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let allowed = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());

@@ -10,14 +10,13 @@ use std::{
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use hdrhistogram::Histogram;
-use roomcast_client::{
-    Content, ContentType, Error, PushOptions, PushReply, PushStream, Pusher, Receipt, Wait,
-};
+use roomcast_client::{Content, ContentType, PushOptions, PushReply, PushStream, Pusher, Receipt, Wait};
 use tokio::{sync::mpsc, time::sleep_until};
 
 use crate::{
-    args::Load,
+    args::{Common, Load, Way},
     floor::Floor,
+    http::Http,
     tally::{Mark, Tally, histogram, record},
 };
 
@@ -49,6 +48,7 @@ pub enum Publisher {
     /// A call for each.
     Calls(Arc<Pusher>),
     Stream(PushStream),
+    Http(Http),
     Floor(Floor),
 }
 
@@ -159,13 +159,14 @@ impl Pace {
 
 impl Publisher {
     /// Opens what is wanted: a connection to the floor, or a stream.
-    pub async fn open(pusher: Arc<Pusher>, is_stream: bool, floor: Option<&str>) -> Result<Self> {
-        Ok(match floor {
+    pub async fn open(pusher: &Arc<Pusher>, way: Way, common: &Common) -> Result<Self> {
+        Ok(match &common.floor {
             Some(address) => Self::Floor(Floor::connect(address).await?),
-            None if is_stream => {
+            None if way.stream => {
                 Self::Stream(pusher.stream().await.context("no stream of pushes can be opened")?)
             }
-            None => Self::Calls(pusher),
+            None if way.http => Self::Http(Http::new(&common.push_manager, way.http_connections.into())),
+            None => Self::Calls(Arc::clone(pusher)),
         })
     }
 
@@ -174,33 +175,52 @@ impl Publisher {
         target: &Target,
         number: u32,
         due: Instant,
-        content: String,
+        data: String,
         options: &PushOptions,
-    ) -> (u32, Duration, Result<PushReply, Error>) {
-        let content = Content::text(ContentType::Text, content);
-        let reply = match (target, self) {
-            (Target::Rooms { prefix, count }, to) => {
-                let room_id = format!("{prefix}{}", number % count);
-                match to {
-                    Self::Calls(pusher) => pusher.push_to_room(&room_id, content, options).await,
-                    Self::Stream(stream) => stream.push_to_room(&room_id, content, options).await,
-                    Self::Floor(floor) => floor.push(&format!("room_id={room_id}"), content).await,
-                }
+    ) -> (u32, Duration, Result<PushReply>) {
+        let reply = match target {
+            Target::Rooms { prefix, count } => {
+                self.push_to_room(&format!("{prefix}{}", number % count), data, options).await
             }
-            (Target::Users { prefix, count }, to) => {
+            Target::Users { prefix, count } => {
                 let user_id = format!("{prefix}{}", rand::random_range(0..*count));
-                match to {
-                    Self::Calls(pusher) => pusher.push_to_user(&user_id, content, options).await,
-                    Self::Stream(stream) => stream.push_to_user(&user_id, content, options).await,
-                    Self::Floor(floor) => floor.push(&format!("user_id={user_id}"), content).await,
-                }
+                self.push_to_user(&user_id, data, options).await
             }
-            (Target::All, Self::Calls(pusher)) => pusher.broadcast(content, options).await,
-            (Target::All, Self::Stream(stream)) => stream.broadcast(content, options).await,
-            (Target::All, Self::Floor(floor)) => floor.push("client_id=load", content).await,
+            Target::All => self.push_to_all(data, options).await,
         };
         (number, due.elapsed(), reply)
     }
+
+    async fn push_to_room(&self, room_id: &str, data: String, options: &PushOptions) -> Result<PushReply> {
+        Ok(match self {
+            Self::Calls(pusher) => pusher.push_to_room(room_id, text(data), options).await?,
+            Self::Stream(stream) => stream.push_to_room(room_id, text(data), options).await?,
+            Self::Http(http) => http.push(&format!("room/{room_id}"), &data).await?,
+            Self::Floor(floor) => floor.push(&format!("room_id={room_id}"), &data).await?,
+        })
+    }
+
+    async fn push_to_user(&self, user_id: &str, data: String, options: &PushOptions) -> Result<PushReply> {
+        Ok(match self {
+            Self::Calls(pusher) => pusher.push_to_user(user_id, text(data), options).await?,
+            Self::Stream(stream) => stream.push_to_user(user_id, text(data), options).await?,
+            Self::Http(http) => http.push(&format!("user/{user_id}"), &data).await?,
+            Self::Floor(floor) => floor.push(&format!("user_id={user_id}"), &data).await?,
+        })
+    }
+
+    async fn push_to_all(&self, data: String, options: &PushOptions) -> Result<PushReply> {
+        Ok(match self {
+            Self::Calls(pusher) => pusher.broadcast(text(data), options).await?,
+            Self::Stream(stream) => stream.broadcast(text(data), options).await?,
+            Self::Http(http) => http.push("broadcast", &data).await?,
+            Self::Floor(floor) => floor.push("client_id=load", &data).await?,
+        })
+    }
+}
+
+fn text(data: String) -> Content {
+    Content::text(ContentType::Text, data)
 }
 
 impl Sent {
@@ -208,7 +228,7 @@ impl Sent {
         &mut self,
         number: u32,
         latency: Duration,
-        reply: Result<PushReply, Error>,
+        reply: Result<PushReply>,
         tally: &Tally,
     ) -> Option<Receipt> {
         match reply {
@@ -232,7 +252,7 @@ impl Sent {
             Err(error) => {
                 self.failed += 1;
                 tally.mark(number, Mark::Failed);
-                self.error.get_or_insert_with(|| error.to_string());
+                self.error.get_or_insert_with(|| format!("{error:#}"));
                 None
             }
         }

@@ -22,6 +22,8 @@ use crate::{
 const SCRATCH_BYTES: usize = 64 << 10;
 /// What a reader that stops reading may hold in the kernel, so that its node notices soon.
 const SLOW_BUFFER_BYTES: u32 = 4 << 10;
+/// How often a slow reader reads, at most.
+const SLOW_READS_A_SECOND: u32 = 20;
 /// A handshake answer is smaller.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
 /// An emptied buffer above this is given back: most frames arrive whole and need none.
@@ -40,10 +42,26 @@ pub struct Plan {
     pub room_id: Option<String>,
     /// Joined when everybody does, not by the URL.
     pub joins_later: bool,
-    pub is_slow: bool,
+    pub reading: Reading,
+}
+
+/// How a session reads once it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Whatever comes, and counts it.
+    Counted,
+    /// Nothing, until it is told to.
+    Stopped,
+    /// So many bytes a second; they are not counted.
+    Slow(u32),
 }
 
 impl Plan {
+    /// Whether nothing is expected to arrive in time.
+    pub fn is_slow(&self) -> bool {
+        self.reading != Reading::Counted
+    }
+
     fn no_port(&self) -> String {
         format!("no port left on {}; more --source-addresses have more", self.source)
     }
@@ -54,20 +72,27 @@ impl Plan {
 pub struct Ledger {
     pub latencies: RefCell<Histogram<u64>>,
     pub joins: RefCell<Joins>,
+    /// From connecting to `welcome` or `joined`, session by session.
+    pub opens: RefCell<Histogram<u64>>,
+    /// Pings answered.
+    pub pings: Cell<u64>,
     /// The longest time between two arrivals at one session.
     pub longest_gap: Cell<Duration>,
 }
 
 impl Ledger {
     pub fn new() -> Result<Self> {
-        let (latencies, joins) = (RefCell::new(histogram()?), RefCell::new(Joins::new()?));
-        Ok(Self { latencies, joins, longest_gap: Cell::default() })
+        let (latencies, opens) = (RefCell::new(histogram()?), RefCell::new(histogram()?));
+        let joins = RefCell::new(Joins::new()?);
+        Ok(Self { latencies, joins, opens, pings: Cell::default(), longest_gap: Cell::default() })
     }
 
     /// Adds that of another thread.
     pub fn add(&self, other: Self) -> Result<()> {
         self.latencies.borrow_mut().add(other.latencies.into_inner())?;
         self.joins.borrow_mut().add(other.joins.into_inner())?;
+        self.opens.borrow_mut().add(other.opens.into_inner())?;
+        self.pings.set(self.pings.get() + other.pings.get());
         self.longest_gap.set(self.longest_gap.get().max(other.longest_gap.get()));
         Ok(())
     }
@@ -96,7 +121,7 @@ impl Session {
     pub async fn open(plan: &Plan) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_nodelay(true)?;
-        if plan.is_slow {
+        if plan.is_slow() {
             socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
         }
         // The session ends in a reset, so that its port is free at once: ports that wait for a minute would be missed by
@@ -227,14 +252,28 @@ impl Session {
     }
 
     /// Reads until the end, and counts what arrives.
-    pub async fn read(mut self, tally: &Tally, ledger: &Ledger) -> End {
+    pub async fn read(self, tally: &Tally, ledger: &Ledger) -> End {
+        self.read_in(SCRATCH_BYTES, Duration::ZERO, tally, ledger).await
+    }
+
+    /// The same at so many bytes a second at most.
+    pub async fn read_slowly(self, bytes_a_second: u32, tally: &Tally, ledger: &Ledger) -> End {
+        let bytes = bytes_a_second.div_ceil(SLOW_READS_A_SECOND).min(SCRATCH_BYTES as u32);
+        let pause = Duration::from_secs_f64(f64::from(bytes) / f64::from(bytes_a_second.max(1)));
+        self.read_in(bytes as usize, pause, tally, ledger).await
+    }
+
+    async fn read_in(mut self, bytes: usize, pause: Duration, tally: &Tally, ledger: &Ledger) -> End {
         let mut to_say = Vec::new();
         loop {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             if self.stream.readable().await.is_err() {
                 return End::Broken;
             }
             let read: io::Result<_> = SCRATCH.with_borrow_mut(|scratch| {
-                let count = self.stream.try_read(scratch)?;
+                let count = self.stream.try_read(&mut scratch[..bytes])?;
                 Ok((count, self.take(&scratch[..count], tally, ledger, &mut to_say)))
             });
             match read {
@@ -275,7 +314,10 @@ impl Session {
                         None => tally.foreign(),
                     }
                 }
-                Opcode::Ping => to_say.extend(wire::pong(frame.payload)),
+                Opcode::Ping => {
+                    ledger.pings.set(ledger.pings.get() + 1);
+                    to_say.extend(wire::pong(frame.payload));
+                }
                 Opcode::Close => code = Some(wire::close_code(frame.payload)),
                 Opcode::Other => {}
             }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     args::{Common, Stuck},
     crowd::Crowd,
-    session::{Plan, Session},
+    session::{Plan, Reading, Session},
     tally::Tally,
     target::{self, Node},
 };
@@ -134,7 +134,7 @@ impl Run<'_> {
             user_id: format!("{}-{number}", self.room_id),
             room_id: Some(self.room_id.clone()),
             joins_later: false,
-            is_slow,
+            reading: if is_slow { Reading::Stopped } else { Reading::Counted },
         }
     }
 

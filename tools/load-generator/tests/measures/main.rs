@@ -2,188 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::result_large_err)]
 
-use std::{net::SocketAddr, time::Duration};
+mod platform;
 
-use futures_util::{SinkExt, StreamExt};
-use roomcast_proto::pubsub::{
-    self, BroadcastRequest, PushReply, PushToRoomRequest, PushToUserRequest,
-    controller_service_server::{ControllerService, ControllerServiceServer},
-    push_manager_service_server::{PushManagerService, PushManagerServiceServer},
-};
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::broadcast};
-use tokio_stream::wrappers::TcpListenerStream;
-use tokio_tungstenite::tungstenite::{
-    Message,
-    handshake::server::{Request as Upgrade, Response as Upgraded},
-    protocol::{CloseFrame, frame::coding::CloseCode},
-};
-use tonic::{Request, Response, Status};
+use tokio::net::TcpListener;
 
-#[derive(Clone, Copy)]
-struct Platform {
-    /// How often each session gets each message.
-    copies: usize,
-    /// Sessions of which every second one is closed with 4002 after the first push.
-    closes_second: bool,
-    /// How joins are answered before `joined`.
-    refusals: &'static [&'static str],
-    /// What replies name as away.
-    degraded: &'static [&'static str],
-}
-
-const SOUND: Platform = Platform { copies: 1, closes_second: false, refusals: &[], degraded: &[] };
-
-/// A push on its way: the room or the user that it is for (empty: everyone), and the frame.
-type Pushed = (String, String);
-
-struct Running {
-    node: SocketAddr,
-    grpc: SocketAddr,
-}
-
-impl Platform {
-    async fn start(self) -> Running {
-        let (hub, _) = broadcast::channel(1_024);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let node = listener.local_addr().unwrap();
-        tokio::spawn(accept(self, listener, hub.clone()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let grpc = listener.local_addr().unwrap();
-        let server = tonic::transport::Server::builder()
-            .add_service(PushManagerServiceServer::new(PushManager(hub, self.degraded)))
-            .add_service(ControllerServiceServer::new(Controller))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(server);
-        Running { node, grpc }
-    }
-}
-
-async fn accept(platform: Platform, listener: TcpListener, hub: broadcast::Sender<Pushed>) {
-    for number in 0.. {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut pushes = hub.subscribe();
-        tokio::spawn(async move {
-            let mut uri = String::new();
-            let note = |request: &Upgrade, response: Upgraded| {
-                uri = request.uri().to_string();
-                Ok(response)
-            };
-            let mut socket = tokio_tungstenite::accept_hdr_async(stream, note).await.unwrap();
-            let parameter = |name| Some(uri.split_once(name)?.1.split('&').next()?.to_owned());
-            let user = parameter("user_id=").unwrap();
-            let mut room = parameter("room_id=");
-            socket.send(frame(json!({"type": "welcome"}))).await.unwrap();
-            if room.is_some() {
-                socket.send(frame(json!({"type": "joined"}))).await.unwrap();
-            }
-            let mut refusals = platform.refusals.iter();
-            loop {
-                let (target, frame) = tokio::select! {
-                    pushed = pushes.recv() => pushed.unwrap(),
-                    message = socket.next() => {
-                        let Some(Ok(Message::Text(text))) = message else { return };
-                        let join: Value = serde_json::from_str(&text).unwrap();
-                        assert_eq!(join["type"], "join");
-                        let answer = match refusals.next() {
-                            Some(code) => json!({"type": "error", "code": code, "retry_after_ms": 20}),
-                            None => {
-                                room = Some(join["room_id"].as_str().unwrap().to_owned());
-                                json!({"type": "joined"})
-                            }
-                        };
-                        socket.send(frame(answer)).await.unwrap();
-                        continue;
-                    }
-                };
-                if !target.is_empty() && target != user && Some(&target) != room.as_ref() {
-                    continue;
-                }
-                for _ in 0..platform.copies {
-                    socket.send(Message::text(frame.clone())).await.unwrap();
-                }
-                if platform.closes_second && number % 2 == 1 {
-                    let frame = CloseFrame { code: CloseCode::from(4002), reason: "slow".into() };
-                    socket.close(Some(frame)).await.unwrap();
-                    while socket.next().await.is_some() {}
-                    return;
-                }
-            }
-        });
-    }
-}
-
-fn frame(value: Value) -> Message {
-    Message::text(value.to_string())
-}
-
-struct PushManager(broadcast::Sender<Pushed>, &'static [&'static str]);
-
-impl PushManager {
-    fn push(&self, target: String, content: Option<pubsub::Content>) -> Result<Response<PushReply>, Status> {
-        let data = String::from_utf8(content.unwrap().data.to_vec()).unwrap();
-        let frame = json!({"type": "push", "content": {"type": "TEXT", "data": data}});
-        self.0.send((target, frame.to_string())).unwrap();
-        let receipt = Some(pubsub::Receipt { complete: true, ..pubsub::Receipt::default() });
-        let degraded = self.1.iter().map(ToString::to_string).collect();
-        Ok(Response::new(PushReply { receipt, degraded, ..PushReply::default() }))
-    }
-}
-
-#[tonic::async_trait]
-impl PushManagerService for PushManager {
-    async fn push_to_room(&self, request: Request<PushToRoomRequest>) -> Result<Response<PushReply>, Status> {
-        let request = request.into_inner();
-        self.push(request.room_id, request.content)
-    }
-    async fn push_to_user(&self, request: Request<PushToUserRequest>) -> Result<Response<PushReply>, Status> {
-        let request = request.into_inner();
-        self.push(request.user_id, request.content)
-    }
-    async fn broadcast(&self, request: Request<BroadcastRequest>) -> Result<Response<PushReply>, Status> {
-        self.push(String::new(), request.into_inner().content)
-    }
-}
-
-struct Controller;
-
-macro_rules! controller {
-    ($($name:ident($request:ident) -> $reply:ident;)*) => {
-        #[tonic::async_trait]
-        impl ControllerService for Controller {
-            $(async fn $name(
-                &self,
-                _: Request<pubsub::$request>,
-            ) -> Result<Response<pubsub::$reply>, Status> {
-                Ok(Response::new(pubsub::$reply::default()))
-            })*
-        }
-    };
-}
-
-controller! {
-    get_room_stats(GetRoomStatsRequest) -> RoomStats;
-    get_room_info(GetRoomInfoRequest) -> RoomInfo;
-    list_rooms(ListRoomsRequest) -> ListRoomsReply;
-    create_room(CreateRoomRequest) -> RoomCard;
-    update_room(UpdateRoomRequest) -> RoomCard;
-    delete_room(DeleteRoomRequest) -> DeleteRoomReply;
-    join_room(JoinRoomRequest) -> JoinRoomReply;
-    leave_room(LeaveRoomRequest) -> LeaveRoomReply;
-    get_user_node(GetUserNodeRequest) -> UserNode;
-    list_sessions(ListSessionsRequest) -> ListSessionsReply;
-    list_nodes(ListNodesRequest) -> ListNodesReply;
-    select_connect_node(SelectConnectNodeRequest) -> SelectConnectNodeReply;
-    kick_user(KickUserRequest) -> KickUserReply;
-}
+use crate::platform::{Platform, Running, SOUND};
 
 /// Exit code, report, standard error.
 async fn measure(running: &Running, scenario: &[&str]) -> (i32, Value, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_load-generator"));
     command.args(["--nodes", &format!("ws://{}/ws", running.node), "--output", "json", "--sessions", "4"]);
-    for tier in ["--push-manager", "--controller"] {
-        command.args([tier, &running.grpc.to_string()]);
-    }
+    let push_manager = if scenario.contains(&"--http") { running.json } else { running.grpc };
+    command.args(["--push-manager", &push_manager.to_string(), "--controller", &running.grpc.to_string()]);
     command.args(["--source-addresses", "2", "--threads", "2", "--patience", "2"]).args(scenario);
     let run = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
@@ -195,13 +28,19 @@ async fn measure(running: &Running, scenario: &[&str]) -> (i32, Value, String) {
 async fn every_scenario_counts_what_arrives() {
     let running = SOUND.start().await;
     let load = ["--rate", "50", "--seconds", "1"];
-    let scenarios: [(&[&str], u64); 6] = [
+    let scenarios: [(&[&str], u64); 12] = [
         (&[&["room"], &load[..]].concat(), 200),
         (&[&["room", "--rooms", "2"], &load[..]].concat(), 100),
         (&["join", "--rooms", "2"], 4),
         (&[&["user"], &load[..]].concat(), 50),
+        (&[&["user", "--unary"], &load[..]].concat(), 50),
+        (&[&["user", "--http", "--http-connections", "2"], &load[..]].concat(), 50),
+        (&[&["room", "--http"], &load[..]].concat(), 200),
+        (&[&["broadcast", "--http"], &load[..]].concat(), 200),
         (&[&["broadcast", "--bytes", "60000"], &load[..]].concat(), 200),
         (&["connect", "--hold", "0"], 4),
+        (&["storm", "--hold", "0", "--rooms", "2"], 4),
+        (&[&["slow", "--read-rate", "2000", "--share", "50"], &load[..]].concat(), 200),
     ];
     for (scenario, expected) in scenarios {
         let (code, report, err) = measure(&running, scenario).await;
@@ -212,7 +51,55 @@ async fn every_scenario_counts_what_arrives() {
         assert!(last["max"].as_f64().unwrap() >= last["p50"].as_f64().unwrap());
         assert!(last["p50"].as_f64().unwrap() > 0.0, "{report}");
         assert!(report["processes"][0]["resident_bytes_after"].as_u64().unwrap() > 0);
+        assert!(report["open_us"]["p50"].as_f64().unwrap() > 0.0, "{report}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_loop_goes_on_until_its_time_is_up() {
+    let running = SOUND.start().await;
+    for way in ["--unary", "--http"] {
+        let load = ["user", way, "--window", "3", "--seconds", "1"];
+        let (code, report, err) = measure(&running, &load).await;
+        assert_eq!((code, err.as_str()), (0, ""), "{way}: {report}");
+        let (pushes, received) = (&report["pushes"]["accepted"], &report["deliveries"]["received"]);
+        assert!(pushes.as_u64().unwrap() > 3 && pushes == received, "{way}: {report}");
+    }
+    let (code, _, err) = measure(&running, &["user", "--http", "--stream"]).await;
+    assert!(code == 2 && err.contains("cannot be used with"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_pushed_to_the_idle() {
+    let running = SOUND.start().await;
+    let own = std::process::id().to_string();
+    let scenario = ["idle", "--seconds", "1", "--rooms", "0", "--pid", &own, "--json"];
+    let (code, report, err) = measure(&running, &scenario).await;
+    assert_eq!((code, err.as_str()), (0, ""), "{report}");
+    assert_eq!((&report["pushes"]["accepted"], &report["deliveries"]["expected"]), (&json!(0), &json!(0)));
+    assert_eq!(report["quiet_seconds"], json!(1.0));
+    let platform = &report["processes"][0];
+    assert!(platform["cores_pushing"].as_f64().unwrap() < 1.0, "{platform}");
+    assert!(platform["pss_bytes_open"].as_u64().unwrap() > 100_000, "{platform}");
+    assert!(platform["pss_bytes_session"].is_number() && platform["cpu_seconds_opening_1000"].is_number());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_beside_each_other_are_told_apart() {
+    let running = SOUND.start().await;
+    let fixed = ["mixed", "--small", "2", "--small-rate", "30", "--rate", "10", "--seconds", "1"];
+    let (code, report, err) = measure(&running, &fixed).await;
+    assert_eq!((code, err.as_str()), (0, ""), "{report}");
+    for (room, expected) in [("big", 40), ("small", 60)] {
+        let room = &report[room];
+        assert_eq!(room["deliveries"]["received"], json!(expected), "{report}");
+        assert!(room["latency_us"]["last"]["p99"].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let of_most = ["mixed", "--percent", "50", "--small", "2", "--seconds", "1"];
+    let (code, report, err) = measure(&running, &of_most).await;
+    assert_eq!((code, err.as_str()), (0, ""), "{report}");
+    let (most, rate) = (report["most_a_second"].as_f64().unwrap(), report["big"]["rate"].as_f64().unwrap());
+    assert!((rate - most / 2.0).abs() <= 0.5 || rate <= 1.0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,11 +199,11 @@ async fn what_happened_around_the_pushes_is_reported() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_away_or_elsewhere_is_told_in_one_line() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = Running { node: address, grpc: address };
+    let away = Running { node: address, grpc: address, json: address };
     let (code, _, err) = measure(&away, &["room"]).await;
     assert_eq!((code, err.lines().count()), (1, 1), "{err}");
     assert!(err.contains(&address.to_string()), "{err}");
-    let elsewhere = Running { node: ([192, 0, 2, 1], 8080).into(), grpc: address };
+    let elsewhere = Running { node: ([192, 0, 2, 1], 8080).into(), ..away };
     let (code, _, err) = measure(&elsewhere, &["room"]).await;
     assert_eq!(code, 1);
     assert!(err.contains("only loopback addresses"), "{err}");
