@@ -1,11 +1,13 @@
 //! Inner pieces with nothing around them, so that `benches/pieces.rs` can tell what each of them costs.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use bytes::Bytes;
 use metrics::Gauge;
 use prost::Message as _;
-use roomcast_proto::pubsub::{
-    Content, Deliver, DownItem, Interest, RoomInterest, UserInterest, deliver::Target, down_item::Item,
+use roomcast_proto::{
+    lane::encoded,
+    pubsub::{Content, Deliver, Interest, RoomInterest, UserInterest, deliver::Target, down_item::Item},
 };
 use roomcast_types::{CardMark, Incarnation, MessageId, NodeId, RoomId, UserId};
 
@@ -98,7 +100,7 @@ pub fn room(number: u32) -> String {
 #[derive(Debug)]
 pub struct Queue {
     outgoing: Outgoing,
-    item: Arc<DownItem>,
+    item: Bytes,
     life: Incarnation,
     pushed: u64,
     acked: u64,
@@ -120,7 +122,7 @@ impl Queue {
             timestamp_ms: 1_700_000_000_000,
             ..Deliver::default()
         };
-        let item = Arc::new(DownItem { item: Some(Item::Deliver(deliver)) });
+        let item = encoded(Item::Deliver(deliver));
         Self { outgoing, item, life, pushed: 0, acked: 0 }
     }
 
