@@ -231,6 +231,10 @@ impl Core {
                 None => Some(Fault::new(Code::RoomDeleted, format!("room {room} was deleted meanwhile"))),
                 Some(members) => {
                     members.add(key.shard);
+                    if session.rooms.is_empty() {
+                        // Most are in one, and a list grows by four.
+                        session.rooms.reserve_exact(1);
+                    }
                     session.rooms.push(room.clone());
                     None
                 }

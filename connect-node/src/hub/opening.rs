@@ -99,6 +99,10 @@ impl Core {
         }
         session.is_open = true;
         if let Some(sessions) = state.users.settle(&user, topic) {
+            if sessions.keys.is_empty() {
+                // Most have one, and a list grows by four.
+                sessions.keys.reserve_exact(1);
+            }
             sessions.keys.push(key);
         }
         place.send(ToShard::Welcome { session: key, standing });

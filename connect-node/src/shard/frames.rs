@@ -228,6 +228,10 @@ impl Shard {
         let place = place.unwrap_or_else(|| {
             let at = self.rooms.obtain(&room);
             self.rooms.seat_taken(at);
+            if session.seats.is_empty() {
+                // Most are in one room, and a list grows by four.
+                session.seats.reserve_exact(1);
+            }
             session.seats.push(Seat {
                 room: at,
                 position: None,

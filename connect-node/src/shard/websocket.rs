@@ -12,8 +12,9 @@ use tokio_tungstenite::tungstenite::{
 use super::out::{Frame, Out};
 use crate::ports::CloseCode;
 
-/// What tungstenite keeps for reading on each session; its default is 128 KiB.
-const READ_BUFFER: usize = 512;
+/// What tungstenite keeps for reading on each session; its default is 128 KiB. It grows for larger frames, and what is read
+/// lies in memory already: more would only be memory.
+const READ_BUFFER: usize = 128;
 /// tungstenite holds control frames only, and hands them to the queue at once.
 const WRITE_BUFFER_MAX: usize = 64 * 1024;
 
