@@ -9,7 +9,7 @@ use super::{
     entry::{Entry, Exclude},
     flow::Flow,
     history::WalkNumber,
-    out::Frame,
+    out::{Frame, SLICES_MAX},
     sending::{Sent, SentEnd},
     session::Session,
     timers::Millis,
@@ -17,15 +17,23 @@ use super::{
 use crate::{
     ports::SessionKey,
     tally::{Counts, Hops, TargetOutcome},
+    wire::{Encoding, PerEncoding, PushFrame},
 };
 
 /// A message that waits for its walk.
 #[derive(Debug)]
 pub(super) struct Message {
-    pub(super) frame: Rc<Frame>,
+    pub(super) push: PushFrame,
     pub(super) entry: Rc<Entry>,
     /// When it came to the shard.
     pub(super) came: Instant,
+}
+
+impl Message {
+    /// Its frame for those who read this encoding.
+    pub(super) fn frame(&self, encoding: Encoding) -> Rc<Frame> {
+        Frame::of(self.push.bytes(encoding), &self.entry)
+    }
 }
 
 /// A walk through a room, or through all sessions, with messages that all its targets get together.
@@ -40,8 +48,9 @@ pub(super) struct Walk {
 /// What all targets of a walk get, and what became of it.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) frames: Vec<Rc<Frame>>,
-    /// Of the frames, in their order, with when they came to the shard.
+    /// Of the messages, in their order; taken out while there is a walk.
+    pub(super) frames: Frames,
+    /// Of the messages, in their order, with when they came to the shard.
     entries: Vec<(Rc<Entry>, Instant)>,
     /// Some targets do not get some of them: excluded, or expired before the walk.
     has_exceptions: bool,
@@ -52,10 +61,25 @@ pub(super) struct Batch {
     all_written: u64,
 }
 
+/// The frames of messages that go together, in each encoding that a target reads.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    pushes: Vec<PushFrame>,
+    read_as: PerEncoding<Vec<Rc<Frame>>>,
+}
+
+/// Frames of one encoding, and their bytes.
+pub(super) struct Gathered<'a> {
+    pub(super) frames: &'a [Rc<Frame>],
+    slices: [IoSlice<'a>; SLICES_MAX],
+}
+
 /// A walk through a list of sessions.
 #[derive(Debug)]
 pub(super) struct ListWalk {
     pub(super) message: Message,
+    /// Of the message.
+    pub(super) frames: PerEncoding<Rc<Frame>>,
     pub(super) counts: Counts,
     pub(super) sessions: Vec<(SessionKey, u32)>,
     pub(super) next: usize,
@@ -69,10 +93,32 @@ impl Walk {
         let is_exceptional = |entry: &Entry| entry.exclude.is_some() || entry.is_expired(now);
         let has_exceptions = messages.iter().any(|message| is_exceptional(&message.entry));
         let is_noted = messages.iter().any(|message| message.entry.traits.is_noted());
-        let (frames, entries) =
-            messages.into_iter().map(|message| (message.frame, (message.entry, message.came))).unzip();
+        let (pushes, entries) =
+            messages.into_iter().map(|message| (message.push, (message.entry, message.came))).unzip();
+        let frames = Frames { pushes, read_as: PerEncoding::default() };
         let batch = Batch { frames, entries, has_exceptions, is_noted, counts, all_written: 0 };
         Self { batch, next: 0, began: Instant::now(), number }
+    }
+}
+
+impl Frames {
+    /// Those for who reads this encoding; at most [`SLICES_MAX`].
+    pub(super) fn gather(&self, encoding: Encoding, batch: &Batch) -> Gathered<'_> {
+        let frames = self.read_as.get(encoding, || {
+            let messages = self.pushes.iter().zip(&batch.entries);
+            messages.map(|(push, (entry, _))| Frame::of(push.bytes(encoding), entry)).collect()
+        });
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        for (slice, frame) in slices.iter_mut().zip(frames) {
+            *slice = IoSlice::new(&frame.bytes);
+        }
+        Gathered { frames, slices }
+    }
+}
+
+impl Gathered<'_> {
+    pub(super) fn slices(&self) -> &[IoSlice<'_>] {
+        &self.slices[..self.frames.len()]
     }
 }
 
@@ -107,16 +153,16 @@ pub(super) fn deliver(
     session: &mut Session,
     slot: u32,
     batch: &mut Batch,
-    frames: &[Rc<Frame>],
-    slices: &[IoSlice<'_>],
+    gathered: &Gathered<'_>,
     flow: &mut Flow,
 ) -> SentEnd {
+    let frames = gathered.frames;
     let is_exception =
         |(entry, _): &(Rc<Entry>, Instant)| exception(entry, &session.user_id, flow.now).is_some();
     if batch.has_exceptions && batch.entries.iter().any(is_exception) {
         return deliver_some(session, slot, batch, frames, flow);
     }
-    let sent = session.send(frames, slices, slot, flow);
+    let sent = session.send(frames, gathered.slices(), slot, flow);
     if batch.is_noted {
         session.note_written(&frames[..sent.written]);
     }
