@@ -65,12 +65,13 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     pushes: Vec<PushFrame>,
-    read_as: PerEncoding<Vec<Rc<Frame>>>,
+    made: PerEncoding<Vec<Rc<Frame>>>,
 }
 
-/// Frames of one encoding, and their bytes.
-pub(super) struct Gathered<'a> {
-    pub(super) frames: &'a [Rc<Frame>],
+/// What the sessions of one encoding get of a batch: frames, and the bytes of each.
+pub(super) struct Form<'a> {
+    encoding: Option<Encoding>,
+    frames: &'a [Rc<Frame>],
     slices: [IoSlice<'a>; SLICES_MAX],
 }
 
@@ -95,30 +96,44 @@ impl Walk {
         let is_noted = messages.iter().any(|message| message.entry.traits.is_noted());
         let (pushes, entries) =
             messages.into_iter().map(|message| (message.push, (message.entry, message.came))).unzip();
-        let frames = Frames { pushes, read_as: PerEncoding::default() };
+        let frames = Frames { pushes, made: PerEncoding::default() };
         let batch = Batch { frames, entries, has_exceptions, is_noted, counts, all_written: 0 };
         Self { batch, next: 0, began: Instant::now(), number }
     }
 }
 
 impl Frames {
-    /// Those for who reads this encoding; at most [`SLICES_MAX`].
-    pub(super) fn gather(&self, encoding: Encoding, batch: &Batch) -> Gathered<'_> {
-        let frames = self.read_as.get(encoding, || {
+    /// Those for who reads this encoding.
+    pub(super) fn read_as(&self, encoding: Encoding, batch: &Batch) -> &[Rc<Frame>] {
+        self.made.get(encoding, || {
             let messages = self.pushes.iter().zip(&batch.entries);
             messages.map(|(push, (entry, _))| Frame::of(push.bytes(encoding), entry)).collect()
-        });
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        for (slice, frame) in slices.iter_mut().zip(frames) {
-            *slice = IoSlice::new(&frame.bytes);
-        }
-        Gathered { frames, slices }
+        })
     }
 }
 
-impl Gathered<'_> {
-    pub(super) fn slices(&self) -> &[IoSlice<'_>] {
-        &self.slices[..self.frames.len()]
+impl Default for Form<'_> {
+    fn default() -> Self {
+        Self { encoding: None, frames: &[], slices: [IoSlice::new(&[]); SLICES_MAX] }
+    }
+}
+
+impl<'a> Form<'a> {
+    /// The next session reads this encoding, mostly that of the one before.
+    #[inline]
+    pub(super) fn turn_to(&mut self, encoding: Encoding, frames: &'a Frames, batch: &Batch) {
+        if self.encoding != Some(encoding) {
+            self.encoding = Some(encoding);
+            self.frames = frames.read_as(encoding, batch);
+            for (slice, frame) in self.slices.iter_mut().zip(self.frames) {
+                *slice = IoSlice::new(&frame.bytes);
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn parts(&self) -> (&'a [Rc<Frame>], &[IoSlice<'a>]) {
+        (self.frames, &self.slices[..self.frames.len()])
     }
 }
 
@@ -153,16 +168,16 @@ pub(super) fn deliver(
     session: &mut Session,
     slot: u32,
     batch: &mut Batch,
-    gathered: &Gathered<'_>,
+    frames: &[Rc<Frame>],
+    slices: &[IoSlice<'_>],
     flow: &mut Flow,
 ) -> SentEnd {
-    let frames = gathered.frames;
     let is_exception =
         |(entry, _): &(Rc<Entry>, Instant)| exception(entry, &session.user_id, flow.now).is_some();
     if batch.has_exceptions && batch.entries.iter().any(is_exception) {
         return deliver_some(session, slot, batch, frames, flow);
     }
-    let sent = session.send(frames, gathered.slices(), slot, flow);
+    let sent = session.send(frames, slices, slot, flow);
     if batch.is_noted {
         session.note_written(&frames[..sent.written]);
     }

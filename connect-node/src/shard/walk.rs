@@ -10,7 +10,7 @@ use roomcast_types::{Position, RoomId};
 use tokio::time::Instant;
 
 use super::{
-    batch::{ListWalk, Message, Walk, deliver, exception},
+    batch::{Form, ListWalk, Message, Walk, deliver, exception},
     entry::Entry,
     history::{Walked, Whom},
     out::SLICES_MAX,
@@ -275,7 +275,7 @@ impl Shard {
     fn walk_slice(&mut self, walk: &mut Walk, room: Option<u32>, slice: &mut Slice) -> bool {
         // Shared beside the batch, whose counts change.
         let frames = std::mem::take(&mut walk.batch.frames);
-        let gathered = PerEncoding::default();
+        let mut form = Form::default();
         let end = match room {
             Some(room) => self.rooms.get(room).places(),
             None => self.sessions.slots() as usize,
@@ -294,9 +294,9 @@ impl Shard {
             // All members of rooms are open; among all sessions there are some that wait for their welcome.
             if session.is_open() {
                 slice.count();
-                let encoding = session.encoding;
-                let gathered = gathered.get(encoding, || frames.gather(encoding, &walk.batch));
-                let sent = deliver(session, slot, &mut walk.batch, gathered, &mut self.flow);
+                form.turn_to(session.encoding, &frames, &walk.batch);
+                let (frames, slices) = form.parts();
+                let sent = deliver(session, slot, &mut walk.batch, frames, slices, &mut self.flow);
                 if sent != SentEnd::Complete {
                     ended.push((slot, sent));
                 }

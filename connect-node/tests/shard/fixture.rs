@@ -8,7 +8,7 @@ use connect_node::{
     ports::{CloseCode, Delivery, DeliveryTarget, SessionKey, Shards, ToShard, Traits},
     shard::{Config, ShardHandle, ShardMetrics, spawn},
     tally::{Counts, Tally},
-    wire::PushFrame,
+    wire::{Encoding, PushFrame},
 };
 use futures_util::{SinkExt, StreamExt};
 use roomcast_proto::pubsub::{AllTarget, Content, Deliver, UserTargets, deliver::Target};
@@ -212,13 +212,16 @@ pub async fn counts(counts: oneshot::Receiver<Counts>) -> Counts {
     within("the tally", counts).await.expect("every delivery is reported")
 }
 
+/// Encoded before it comes to a shard, as by the hub.
 pub fn frame(target: Target, data: &str) -> PushFrame {
-    PushFrame::new(Deliver {
+    let frame = PushFrame::new(Deliver {
         message_id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".into(),
         target: Some(target),
         content: Some(Content { data: data.as_bytes().to_vec().into(), ..Content::default() }),
         ..Deliver::default()
-    })
+    });
+    Encoding::ALL.into_iter().for_each(|encoding| drop(frame.bytes(encoding)));
+    frame
 }
 
 /// One WebSocket client.
