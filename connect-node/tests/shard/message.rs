@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use connect_node::{
     ports::{Delivery, DeliveryTarget, ToShard, Traits},
     tally::{Counts, Tally},
-    wire::PushFrame,
+    wire::{Encoding, PushFrame},
 };
 use futures_util::StreamExt;
 use roomcast_proto::pubsub::{Content, Deliver, deliver::Target};
@@ -85,6 +85,8 @@ impl Node {
             ack: message.ack,
             ..Deliver::default()
         });
+        // As by the hub. Whoever reads protobuf is one that came since.
+        drop(frame.bytes(Encoding::Json));
         let (tell, counts) = watch::channel(None);
         let shards = self.shards.len() as u16;
         let told = move |counts: &Counts, _| {
