@@ -23,7 +23,8 @@ pub async fn run(
         builder = builder.url(format!("ws://{node}/ws"));
     }
     // On every node some of each.
-    let protocol = if index / shared.nodes.len() % 2 == 0 { Protocol::Json } else { Protocol::Proto };
+    let is_even = (index / shared.nodes.len()).is_multiple_of(2);
+    let protocol = if is_even { Protocol::Json } else { Protocol::Proto };
     let builder = builder.protocol(protocol);
     let builder = builder.user_id(&profile.user).client_id(&profile.client_id).room(&profile.room_id);
     let mut subscriber = builder.start().expect("its settings are valid");
