@@ -4,12 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "pubsub/common.proto",
     "pubsub/controller.proto",
     "pubsub/push.proto",
     "pubsub/node.proto",
     "pubsub/explain.proto",
+    "pubsub/client.proto",
 ];
 
 /// Replies that the JSON API and the command line show as they are, with enums as their words.
@@ -63,7 +64,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("pubsub.bin"), descriptors.encode_to_vec())?;
 
     let mut config = tonic_prost_build::Config::new();
-    config.bytes(["pubsub.Content.data", "pubsub.Outcome.message_id", "pubsub.SessionOutcome.session_id"]);
+    config.bytes([
+        "pubsub.Content.data",
+        "pubsub.Outcome.message_id",
+        "pubsub.SessionOutcome.session_id",
+        "pubsub.client.Content.binary",
+    ]);
     for message in JSON_REPLIES {
         config.type_attribute(format!("pubsub.{message}"), "#[derive(serde::Serialize, serde::Deserialize)]");
     }

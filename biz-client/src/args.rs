@@ -300,6 +300,18 @@ pub struct Until {
     /// Acknowledge nothing; otherwise what wants it is acknowledged when it arrives.
     #[arg(long)]
     pub no_ack: bool,
+    /// How frames are written on the wire; what is printed is the same.
+    #[arg(long, value_enum, default_value = "json")]
+    pub protocol: Protocol,
+}
+
+/// The sub-protocol of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// pubsub.json.v1.
+    Json,
+    /// pubsub.proto.v1.
+    Proto,
 }
 
 /// How far an audit looks back.

@@ -2,14 +2,14 @@
 
 use roomcast_client::{
     Error, Event, Push, Subscriber,
-    subscriber::{Acknowledge, Continuity, GapCause, Payload, Position, Target},
+    subscriber::{Acknowledge, Continuity, GapCause, Payload, Position, Protocol, Target},
 };
 use roomcast_proto::pubsub::SelectConnectNodeRequest;
 use roomcast_types::RoomId;
 use serde_json::{Value, json};
 
 use crate::{
-    args::{ListenTo, Servers, Until},
+    args::{self, ListenTo, Servers, Until},
     failure::Failure,
     output::{Output, printable},
     room::{controller, refused},
@@ -57,7 +57,11 @@ async fn subscribe(
     };
     // By hand, and no hand that does it.
     let acknowledge = if until.no_ack { Acknowledge::ByHand } else { Acknowledge::OnReceipt };
-    let mut builder = Subscriber::builder(url).user_id(user).acknowledge(acknowledge);
+    let protocol = match until.protocol {
+        args::Protocol::Json => Protocol::Json,
+        args::Protocol::Proto => Protocol::Proto,
+    };
+    let mut builder = Subscriber::builder(url).user_id(user).acknowledge(acknowledge).protocol(protocol);
     if let Some(room) = room {
         builder = builder.room(room.as_str());
     }

@@ -4,8 +4,12 @@
 
 use std::hint::black_box;
 
-use connect_node::wire::push_frame;
+use connect_node::wire::{Encoding, Push, ServerFrame};
 use roomcast_proto::pubsub::{Content, Deliver, deliver::Target};
+
+fn encode(deliver: &Deliver) -> usize {
+    black_box(ServerFrame::Push(Push::from(deliver)).encode(Encoding::Json)).len()
+}
 
 fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
@@ -17,6 +21,6 @@ fn main() {
         timestamp_ms: 1_700_000_000_000,
         ..Deliver::default()
     };
-    let encoded: usize = (0..times).map(|_| black_box(push_frame(black_box(&deliver))).len()).sum();
+    let encoded: usize = (0..times).map(|_| encode(black_box(&deliver))).sum();
     println!("{encoded} bytes");
 }

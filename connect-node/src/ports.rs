@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     log::returning::{Since, Standing},
     tally::Tally,
+    wire::{Encoding, PushFrame},
 };
 
 /// Commands that wait for one shard at most; a sender waits for a place.
@@ -53,6 +54,8 @@ pub struct OpenedSession {
     pub user_name: String,
     /// Position in the user's own log, as the client named it.
     pub since: Option<Since>,
+    /// In which its frames are written.
+    pub encoding: Encoding,
     /// When the socket was accepted: becomes the stamp, on the store's clock.
     pub opened_at: Instant,
 }
@@ -115,15 +118,15 @@ pub enum ToShard {
     Inbox {
         /// Which session.
         session: SessionKey,
-        /// Whole frames, oldest first.
+        /// Whole frames in the session's encoding, oldest first.
         messages: Vec<(MessageId, Bytes)>,
     },
     /// Tell members of a room, or sessions of a user, that messages may be missing.
     Gap {
         /// Whom.
         target: DeliveryTarget,
-        /// The whole frame.
-        frame: Bytes,
+        /// Up to here, in the log of the room or of the user.
+        position: Position,
     },
     /// Put the session into the room and send `joined`; a member already: only send it.
     Joined {
@@ -266,8 +269,8 @@ pub enum CloseCode {
 /// One message for one shard.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The whole WebSocket frame, header included, encoded once for the node.
-    pub frame: Bytes,
+    /// The whole WebSocket frame, header included, encoded once for the node in each encoding.
+    pub frame: PushFrame,
     /// Whom it reaches on this shard.
     pub target: DeliveryTarget,
     /// What it is, and how it is treated.

@@ -1,4 +1,5 @@
-//! The wire between the tiers: package `pubsub`, compiled from the `.proto` files, and its mapping to our types.
+//! The wire between the tiers, package `pubsub`, and its mapping to our types; and the client protocol in protobuf, package
+//! `pubsub.client`. Both are compiled from the `.proto` files.
 
 pub mod convert;
 pub mod lane;
@@ -14,7 +15,13 @@ pub mod pubsub {
     tonic::include_proto!("pubsub");
 }
 
-/// The encoded descriptors of package `pubsub`, for reflection.
+/// Frames of package `pubsub.client`: what clients say, and hear, under the sub-protocol `pubsub.proto.v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod client {
+    tonic::include_proto!("pubsub.client");
+}
+
+/// The encoded descriptors of all `.proto` files, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pubsub.bin"));
 
 /// Adds server reflection, v1 and v1alpha, that lists this service of package `pubsub` and the health service.

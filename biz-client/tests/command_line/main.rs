@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::result_large_err)]
 
 mod audits;
+mod cluster;
 mod logs;
 mod servers;
 

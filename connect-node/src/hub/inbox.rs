@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast_proto::pubsub::{InboxAck, LogAnswer, LogQuery, log_query};
+use roomcast_proto::pubsub::{Deliver, InboxAck, LogAnswer, LogQuery, log_query};
 use roomcast_types::{MessageId, UserId};
 
 use super::Core;
 use crate::{
     ports::{SessionKey, ToShard},
-    wire,
+    wire::{Push, ServerFrame},
 };
 
 /// What one page holds at most: half of what may wait for a reader.
@@ -53,8 +53,10 @@ impl Core {
     }
 
     async fn send_page(&self, key: SessionKey, answer: &LogAnswer) {
-        let message = |message: &roomcast_proto::pubsub::Deliver| {
-            Some((MessageId::parse(&message.message_id)?, wire::push_frame(message)))
+        let Some(encoding) = self.state().sessions.get(&key).map(|session| session.encoding) else { return };
+        let message = |message: &Deliver| {
+            let frame = ServerFrame::Push(Push::from(message)).encode(encoding);
+            Some((MessageId::parse(&message.message_id)?, frame))
         };
         let messages: Vec<_> = answer.messages.iter().filter_map(message).collect();
         let Some((last, _)) = messages.last() else { return };

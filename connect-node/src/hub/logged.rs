@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use roomcast_proto::pubsub::{
     Deliver, PositionConflict, deliver::Target, position_conflict, room_card, up_item::Item,
 };
-use roomcast_types::{Epoch, LogPolicy, RoomId, UserId};
+use roomcast_types::{Epoch, LogPolicy, Position, RoomId, UserId};
 
 use super::{Core, state::State};
 use crate::{
@@ -72,14 +71,14 @@ impl Core {
     }
 
     /// Sends a `gap` frame to whoever is there, behind the messages before it.
-    pub async fn tell_gap(&self, key: &Key, frame: Bytes) {
+    pub async fn tell_gap(&self, key: &Key, position: Position) {
         let targets = match key {
             Key::Room(room, _) => self.state().room_gap(room),
             Key::User(user) => self.state().user_gap(user, self.shards().len()),
         };
         for (shard, target) in targets {
             // False: the shard has ended, and its sessions with it.
-            let _ = self.shards().send(shard, ToShard::Gap { target, frame: frame.clone() }).await;
+            let _ = self.shards().send(shard, ToShard::Gap { target, position }).await;
         }
     }
 

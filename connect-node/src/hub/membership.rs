@@ -26,6 +26,7 @@ use crate::{
         answer::{busy, retry_after},
         outbox::{Answer, Asked},
     },
+    wire::Encoding,
 };
 
 /// A join that is sent later than this, of `connect_node.controller_timeout`, would be answered too late.
@@ -121,11 +122,14 @@ impl Core {
             return self.take_part(joining, Standing { recovered, ..Standing::default() }).await;
         };
         sequence.begin(self).await;
-        let returned = sequence.prepare(self, since).await;
+        // Of a session that is gone: taking part finds that out, and gives up what was taken up.
+        let encoding =
+            self.state().sessions.get(&key).map_or(Encoding::default(), |session| session.encoding);
+        let returned = sequence.prepare(self, since, encoding).await;
         // The order stands still until the shard has the answer in its mailbox: a join is an item of the log.
         let mut order = sequence.lock().await;
         let user = self.state().sessions.get(&key).map(|session| session.user.clone());
-        let mut standing = order.standing(self, returned, user.as_ref());
+        let mut standing = order.standing(self, returned, user.as_ref(), encoding);
         // Of another life of the log it says nothing.
         let epoch = standing.position.map(|position| position.epoch);
         let read = admitted.read.filter(|read| Some(read.epoch) == epoch);

@@ -12,6 +12,7 @@ use crate::{
     metrics::Refusal,
     ports::{CloseCode, OpenedSession, SessionKey, ToShard},
     report::outbox::{Answer, Asked},
+    wire::Encoding,
 };
 
 /// What a session waits for before its welcome.
@@ -20,6 +21,7 @@ struct Opening {
     topic: TopicId,
     announced: Option<oneshot::Receiver<()>>,
     since: Option<Since>,
+    encoding: Encoding,
     claim: Option<Asked>,
 }
 
@@ -38,6 +40,7 @@ impl Core {
             user: opened.user_id.clone(),
             client_id: opened.client_id,
             user_name: opened.user_name,
+            encoding: opened.encoding,
             opened_at: opened.opened_at,
             stamp: None,
             user_topic: None,
@@ -58,18 +61,20 @@ impl Core {
         };
         // Kept first: the announcement tells how many sessions are here, this one included.
         state.by_id[opened.session_id.slice()].insert(opened.session_id, opened.key);
+        state.readers.add(session.encoding);
         state.sessions.insert(opened.key, session);
         let (topic, announced) = state.enter_user(&opened.user_id, Instant::now());
         if let Some(session) = state.sessions.get_mut(&opened.key) {
             session.user_topic = Some(topic);
         }
         state.report_wake.notify_one();
-        Opening { user: opened.user_id, topic, announced, since: opened.since, claim }
+        let OpenedSession { user_id: user, since, encoding, .. } = opened;
+        Opening { user, topic, announced, since, encoding, claim }
     }
 
     async fn welcome(self: Arc<Self>, key: SessionKey, opening: Opening) {
         let began = Instant::now();
-        let Opening { user, topic, announced, since, claim } = opening;
+        let Opening { user, topic, announced, since, encoding, claim } = opening;
         let sequence = self.user_sequence(&user);
         let prepare = async {
             if let Some(announced) = announced {
@@ -79,14 +84,14 @@ impl Core {
             self.metrics.announce_seconds.record(began.elapsed());
             let sequence = sequence.as_ref()?;
             sequence.begin(&self).await;
-            Some(sequence.prepare(&self, since).await)
+            Some(sequence.prepare(&self, since, encoding).await)
         };
         let (returned, holds_slot) = tokio::join!(prepare, self.claim(claim));
         let (mut order, mut standing) =
             (None, Standing { recovered: since.map(|_| false), ..Standing::default() });
         if let (Some(sequence), Some(returned)) = (&sequence, returned) {
             let order = order.insert(sequence.lock().await);
-            standing = order.standing(&self, returned, None);
+            standing = order.standing(&self, returned, None, encoding);
         }
         // The place is taken first: from the moment on that pushes find the session, they come behind its welcome.
         let Some(place) = self.shards().reserve(key.shard).await else { return };
@@ -128,6 +133,7 @@ impl Core {
         let now = Instant::now();
         let mut state = self.state();
         let Some(mut session) = state.sessions.remove(&key) else { return };
+        state.readers.remove(session.encoding);
         state.by_id[session.id.slice()].remove(&session.id);
         if session.is_open
             && let Some(sessions) = state.users.get_mut(&session.user)

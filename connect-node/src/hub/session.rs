@@ -7,7 +7,7 @@ use roomcast_types::{ClientId, RoomId, SessionId, StoreTime, UserId};
 use tokio::time::Instant;
 
 use super::{inbox::Page, topic::TopicId};
-use crate::log::returning::Since;
+use crate::{log::returning::Since, wire::Encoding};
 
 /// What a session asked for about one room. They run one after the other, so that answers keep the order of the
 /// questions and the last one stands.
@@ -50,6 +50,8 @@ pub struct Session {
     pub user: UserId,
     pub client_id: ClientId,
     pub user_name: String,
+    /// In which its frames are written.
+    pub encoding: Encoding,
     pub opened_at: Instant,
     /// Fixed when it is first told with the store's clock known.
     pub stamp: Option<StoreTime>,

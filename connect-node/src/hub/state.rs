@@ -27,6 +27,7 @@ use crate::{
         outbox::{Outbox, SLICES},
         reads::Reads,
     },
+    wire::Readers,
 };
 
 /// Changes of a number alone are told this often at most.
@@ -95,6 +96,8 @@ impl Members {
 pub struct State {
     has_user_logs: bool,
     pub sessions: FxHashMap<SessionKey, Session>,
+    /// Of those sessions.
+    pub readers: Readers,
     /// Keys by id, in the slices of the reports.
     pub by_id: Vec<FxHashMap<SessionId, SessionKey>>,
     pub users: Topics<UserId, Sessions>,
@@ -122,6 +125,7 @@ impl State {
         Self {
             has_user_logs,
             sessions: FxHashMap::default(),
+            readers: Readers::default(),
             by_id: (0..SLICES).map(|_| FxHashMap::default()).collect(),
             users: Topics::new(Duration::ZERO),
             rooms: Topics::new(room_linger),

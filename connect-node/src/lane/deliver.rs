@@ -26,7 +26,7 @@ use crate::{
     ledger::Account,
     ports::{Delivery, DeliveryTarget, ToShard, Traits},
     tally::{Counts, Hops, Tally, TargetOutcome},
-    wire,
+    wire::PushFrame,
 };
 
 /// A message on its way to the shards.
@@ -105,11 +105,18 @@ impl Arrived {
 /// Hands a message to the shards that have targets now.
 pub async fn hand_on(hub: &Arc<Core>, arrived: Arrived) {
     let Arrived { message_id, message, walk, came, span } = arrived;
-    let (kind, targets) = hub.state().targets(&message, hub.shards().len());
+    let ((kind, targets), readers) = {
+        let state = hub.state();
+        (state.targets(&message, hub.shards().len()), state.readers)
+    };
     hub.metrics.delivers(kind).increment(1);
     let exclude = excluded(&message);
-    let frame = if targets.is_empty() { Bytes::new() } else { wire::push_frame(&message) };
     let traits = traits(message_id, &message, came);
+    let frame = PushFrame::new(message);
+    if !targets.is_empty() {
+        // Here, and not by the first shard that asks: the others would wait for it.
+        readers.encodings().for_each(|encoding| drop(frame.bytes(encoding)));
+    }
     let shards = targets.len() as u32;
     let Some(tally) = walk.begin(shards) else { return };
     if span.is_recording() {

@@ -10,7 +10,7 @@ use roomcast_types::{Epoch, Position, UserId};
 use super::sequence::{Inner, Sequence};
 use crate::{
     hub::{Core, target::excluded},
-    wire,
+    wire::{Encoding, PushFrame},
 };
 
 /// Messages kept for those who read; with one more they have to hear that messages are missing.
@@ -32,7 +32,7 @@ pub struct Standing {
     pub position: Option<Position>,
     /// Only where a position was named.
     pub recovered: Option<bool>,
-    /// Whole frames, in order.
+    /// Whole frames in the session's encoding, in order.
     pub missed: Vec<Bytes>,
     /// How far the user has read a DURABLE room, in the epoch of the position.
     pub read_offset: Option<u64>,
@@ -43,18 +43,18 @@ pub struct Standing {
 struct Kept {
     /// 0: it has no place.
     offset: u64,
-    frame: Bytes,
+    frame: PushFrame,
     exclude: Option<Arc<HashSet<UserId>>>,
 }
 
 impl Kept {
-    fn new(message: &Deliver) -> Self {
-        Self { offset: message.offset, frame: wire::push_frame(message), exclude: excluded(message) }
+    fn new(message: Deliver) -> Self {
+        Self { offset: message.offset, exclude: excluded(&message), frame: PushFrame::new(message) }
     }
 
-    fn frame_for(&self, user: Option<&UserId>) -> Option<Bytes> {
+    fn frame_for(&self, user: Option<&UserId>, encoding: Encoding) -> Option<Bytes> {
         let is_for = !self.exclude.as_ref().zip(user).is_some_and(|(users, user)| users.contains(user));
-        is_for.then(|| self.frame.clone())
+        is_for.then(|| self.frame.bytes(encoding))
     }
 }
 
@@ -77,7 +77,7 @@ impl Ring {
         if self.kept.len() >= RING_MAX {
             return self.broke();
         }
-        self.kept.push(Kept::new(message));
+        self.kept.push(Kept::new(message.clone()));
     }
 
     /// Messages are missing.
@@ -120,8 +120,8 @@ pub enum Return {
 }
 
 impl Sequence {
-    /// Reads what lies between the position named and now.
-    pub async fn prepare(&self, hub: &Arc<Core>, since: Option<Since>) -> Return {
+    /// Reads what lies between the position named and now, for a session that reads this encoding.
+    pub async fn prepare(&self, hub: &Arc<Core>, since: Option<Since>, encoding: Encoding) -> Return {
         let Some(Since { epoch, offset }) = since else { return Return::New };
         let Some(epoch) = epoch else { return Return::Lost };
         let since = Position { epoch, offset };
@@ -139,7 +139,11 @@ impl Sequence {
             _ => self.reaches(hub, since).await.then(Vec::new),
         };
         match read {
-            Some(read) => Return::Some(Missed { since, read, begin }),
+            Some(read) => {
+                // Now, and not when the order stands still.
+                read.iter().for_each(|kept| drop(kept.frame.bytes(encoding)));
+                Return::Some(Missed { since, read, begin })
+            }
             None => {
                 self.lock().await.ring.end(begin);
                 Return::Lost
@@ -151,7 +155,7 @@ impl Sequence {
         let (limit, bytes_max) = (hub.settings.catch_up_messages, hub.settings.catch_up_bytes);
         let answer = hub.reader.ask(self.range(since, up_to, limit, bytes_max)).await?;
         let is_whole = answer.state() == log_answer::State::Complete;
-        is_whole.then(|| answer.messages.iter().map(Kept::new).collect())
+        is_whole.then(|| answer.messages.into_iter().map(Kept::new).collect())
     }
 
     async fn reaches(&self, hub: &Core, position: Position) -> bool {
@@ -163,7 +167,13 @@ impl Sequence {
 
 impl Inner {
     /// What the session is told, now that the order stands still. Called once for each [`Sequence::prepare`].
-    pub fn standing(&mut self, hub: &Core, returned: Return, user: Option<&UserId>) -> Standing {
+    pub fn standing(
+        &mut self,
+        hub: &Core,
+        returned: Return,
+        user: Option<&UserId>,
+        encoding: Encoding,
+    ) -> Standing {
         let position = self.position();
         match returned {
             Return::New => Standing { position, ..Standing::default() },
@@ -172,7 +182,7 @@ impl Inner {
                 Some(passed) if position.is_some_and(|now| now.epoch == since.epoch) => {
                     let passed = passed.iter().filter(|kept| kept.offset == 0 || kept.offset > since.offset);
                     let missed: Vec<_> =
-                        read.iter().chain(passed).filter_map(|kept| kept.frame_for(user)).collect();
+                        read.iter().chain(passed).filter_map(|kept| kept.frame_for(user, encoding)).collect();
                     hub.metrics.catch_up.increment(missed.len() as u64);
                     Standing { position: Some(since), recovered: Some(true), missed, ..Standing::default() }
                 }

@@ -20,7 +20,6 @@ use super::{
 use crate::{
     hub::Core,
     lane::deliver::{Arrived, hand_on},
-    wire,
 };
 
 /// How long a message waits for those before it until the log is read.
@@ -146,7 +145,7 @@ impl Sequence {
                 Step::Gap(position) => {
                     inner.ring.broke();
                     hub.metrics.gaps.increment(1);
-                    hub.tell_gap(&self.key, wire::gap_frame(self.key.room(), position)).await;
+                    hub.tell_gap(&self.key, position).await;
                 }
                 Step::Repeat(arrived) => {
                     // Forgotten by its id, known by its offset: what became of it nobody can say any more.

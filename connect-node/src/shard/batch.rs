@@ -9,7 +9,7 @@ use super::{
     entry::{Entry, Exclude},
     flow::Flow,
     history::WalkNumber,
-    out::Frame,
+    out::{Frame, SLICES_MAX},
     sending::{Sent, SentEnd},
     session::Session,
     timers::Millis,
@@ -17,15 +17,23 @@ use super::{
 use crate::{
     ports::SessionKey,
     tally::{Counts, Hops, TargetOutcome},
+    wire::{Encoding, PerEncoding, PushFrame},
 };
 
 /// A message that waits for its walk.
 #[derive(Debug)]
 pub(super) struct Message {
-    pub(super) frame: Rc<Frame>,
+    pub(super) push: PushFrame,
     pub(super) entry: Rc<Entry>,
     /// When it came to the shard.
     pub(super) came: Instant,
+}
+
+impl Message {
+    /// Its frame for those who read this encoding.
+    pub(super) fn frame(&self, encoding: Encoding) -> Rc<Frame> {
+        Frame::of(self.push.bytes(encoding), &self.entry)
+    }
 }
 
 /// A walk through a room, or through all sessions, with messages that all its targets get together.
@@ -40,8 +48,9 @@ pub(super) struct Walk {
 /// What all targets of a walk get, and what became of it.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) frames: Vec<Rc<Frame>>,
-    /// Of the frames, in their order, with when they came to the shard.
+    /// Of the messages, in their order; taken out while there is a walk.
+    pub(super) frames: Frames,
+    /// Of the messages, in their order, with when they came to the shard.
     entries: Vec<(Rc<Entry>, Instant)>,
     /// Some targets do not get some of them: excluded, or expired before the walk.
     has_exceptions: bool,
@@ -52,10 +61,26 @@ pub(super) struct Batch {
     all_written: u64,
 }
 
+/// The frames of messages that go together, in each encoding that a target reads.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    pushes: Vec<PushFrame>,
+    made: PerEncoding<Vec<Rc<Frame>>>,
+}
+
+/// What the sessions of one encoding get of a batch: frames, and the bytes of each.
+pub(super) struct Form<'a> {
+    encoding: Option<Encoding>,
+    frames: &'a [Rc<Frame>],
+    slices: [IoSlice<'a>; SLICES_MAX],
+}
+
 /// A walk through a list of sessions.
 #[derive(Debug)]
 pub(super) struct ListWalk {
     pub(super) message: Message,
+    /// Of the message.
+    pub(super) frames: PerEncoding<Rc<Frame>>,
     pub(super) counts: Counts,
     pub(super) sessions: Vec<(SessionKey, u32)>,
     pub(super) next: usize,
@@ -69,10 +94,46 @@ impl Walk {
         let is_exceptional = |entry: &Entry| entry.exclude.is_some() || entry.is_expired(now);
         let has_exceptions = messages.iter().any(|message| is_exceptional(&message.entry));
         let is_noted = messages.iter().any(|message| message.entry.traits.is_noted());
-        let (frames, entries) =
-            messages.into_iter().map(|message| (message.frame, (message.entry, message.came))).unzip();
+        let (pushes, entries) =
+            messages.into_iter().map(|message| (message.push, (message.entry, message.came))).unzip();
+        let frames = Frames { pushes, made: PerEncoding::default() };
         let batch = Batch { frames, entries, has_exceptions, is_noted, counts, all_written: 0 };
         Self { batch, next: 0, began: Instant::now(), number }
+    }
+}
+
+impl Frames {
+    /// Those for who reads this encoding.
+    pub(super) fn read_as(&self, encoding: Encoding, batch: &Batch) -> &[Rc<Frame>] {
+        self.made.get(encoding, || {
+            let messages = self.pushes.iter().zip(&batch.entries);
+            messages.map(|(push, (entry, _))| Frame::of(push.bytes(encoding), entry)).collect()
+        })
+    }
+}
+
+impl Default for Form<'_> {
+    fn default() -> Self {
+        Self { encoding: None, frames: &[], slices: [IoSlice::new(&[]); SLICES_MAX] }
+    }
+}
+
+impl<'a> Form<'a> {
+    /// The next session reads this encoding, mostly that of the one before.
+    #[inline]
+    pub(super) fn turn_to(&mut self, encoding: Encoding, frames: &'a Frames, batch: &Batch) {
+        if self.encoding != Some(encoding) {
+            self.encoding = Some(encoding);
+            self.frames = frames.read_as(encoding, batch);
+            for (slice, frame) in self.slices.iter_mut().zip(self.frames) {
+                *slice = IoSlice::new(&frame.bytes);
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn parts(&self) -> (&'a [Rc<Frame>], &[IoSlice<'a>]) {
+        (self.frames, &self.slices[..self.frames.len()])
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{session::Phase, state::Shard};
-use crate::{ports::SessionKey, tally::TargetOutcome, wire};
+use crate::{ports::SessionKey, tally::TargetOutcome, wire::ServerFrame};
 
 impl Shard {
     /// Tells a session to go. One that is behind and has no room for the notice hears it by its close.
@@ -13,7 +11,7 @@ impl Shard {
         self.flow.refresh();
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
         session.told_at = self.flow.now;
-        let frame: Bytes = wire::notice_frame(reconnect_after);
+        let frame = ServerFrame::Notice { reconnect_after }.encode(session.encoding);
         let has_room = session.has_room(frame.len(), &self.flow);
         self.config().departures.told();
         if has_room {

@@ -29,6 +29,8 @@ pub(super) struct Entry {
     /// Each session's outcome is told by name.
     names_sessions: bool,
     tally: Arc<Tally>,
+    /// That bring it, in one encoding each.
+    frames: Cell<u32>,
     is_walked: Cell<bool>,
     is_listed: Cell<bool>,
     /// Targets found pending in the walk, less those that were since; below 0 while the walk has not ended.
@@ -75,6 +77,7 @@ impl Entry {
             exclude,
             names_sessions,
             tally,
+            frames: Cell::new(0),
             is_walked: Cell::new(false),
             is_listed: Cell::new(false),
             unsettled: Cell::new(0),
@@ -172,9 +175,18 @@ impl Entry {
         self.tell();
     }
 
-    /// The walk and every queue let go of the frame: a target that is unsettled now stays so. This is the ledger's own
-    /// look at the matter: it asks who holds the message, and not what was counted.
+    /// There is one more frame that brings it.
+    pub(super) fn hold(&self) {
+        self.frames.set(self.frames.get() + 1);
+    }
+
+    /// The walk and every queue let go of a frame: a target that is unsettled when the last one goes stays so. This is the
+    /// ledger's own look at the matter: it asks who holds the message, and not what was counted.
     pub(super) fn let_go(&self) {
+        self.frames.set(self.frames.get() - 1);
+        if self.frames.get() > 0 {
+            return;
+        }
         let unsettled = self.unsettled.take();
         // What a thread that was ended leaves behind is no loss: its node is gone.
         if unsettled != 0 && self.is_walked.get() {

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use roomcast_types::{Code, Fault, MessageId, Position, RoomId};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -15,7 +14,7 @@ use crate::{
     log::returning::Since,
     ports::{Arrival, CloseCode, LeftReason, SessionKey},
     tally::TargetOutcome,
-    wire::{self, BadFrame, ClientFrame},
+    wire::{self, BadFrame, ClientFrame, ServerFrame},
 };
 
 /// Code for a close frame without one.
@@ -62,10 +61,13 @@ impl Shard {
                 Err(Broken::NotText) => return self.close(key, CloseCode::InvalidData, true),
                 Err(Broken::Protocol) => return self.close(key, CloseCode::Protocol, true),
                 Ok(_) if !session.is_open() => {}
-                Ok(Message::Text(text)) => self.client_frame(key, wire::parse(&text)),
-                Ok(Message::Binary(_)) => {
-                    let message = "a binary frame; this protocol has text frames only";
-                    self.client_frame(key, Err(BadFrame::malformed(None, message)));
+                Ok(Message::Text(text)) => {
+                    let frame = wire::parse_text(session.encoding, &text);
+                    self.client_frame(key, frame);
+                }
+                Ok(Message::Binary(bytes)) => {
+                    let frame = wire::parse_binary(session.encoding, &bytes);
+                    self.client_frame(key, frame);
                 }
                 Ok(message) => {
                     if matches!(message, Message::Pong(_)) {
@@ -128,7 +130,7 @@ impl Shard {
             }
             Ok(ClientFrame::Ping { id }) => {
                 counts.ping.increment(1);
-                self.send(key, wire::pong_frame(id));
+                self.say(key, &ServerFrame::Pong { id });
             }
             Ok(ClientFrame::Publish { id, room }) => {
                 counts.publish.increment(1);
@@ -210,8 +212,7 @@ impl Shard {
     }
 
     fn refuse(&mut self, key: SessionKey, id: Option<u64>, room: Option<&RoomId>, fault: &Fault) {
-        let frame: Bytes = wire::error_frame(id, room, fault);
-        self.send(key, frame);
+        self.say(key, &ServerFrame::Error { id, room, fault });
     }
 
     /// Asks the hub for a place in a room.

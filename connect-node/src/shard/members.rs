@@ -6,7 +6,7 @@ use super::{rooms::RoomItem, state::Shard};
 use crate::{
     log::returning::Standing,
     ports::{LeftReason, SessionKey},
-    wire,
+    wire::ServerFrame,
 };
 
 impl Shard {
@@ -16,7 +16,7 @@ impl Shard {
             RoomItem::Joined { session, request, members, standing } => {
                 self.joined(room, session, (request, members), standing);
             }
-            RoomItem::Gap(frame) => self.room_gap(room, &frame),
+            RoomItem::Gap(position) => self.room_gap(room, position),
             RoomItem::JoinRefused { session, request, fault } => {
                 self.join_refused(room, session, request, &fault);
             }
@@ -43,7 +43,8 @@ impl Shard {
             seat.position = Some(room.add(key.slot));
             (seat.joined_at, seat.joined) = (self.flow.now, self.history.walks());
         }
-        let frame = wire::joined_frame(request, &room.id, members, &standing);
+        let frame = ServerFrame::Joined { id: request, room: &room.id, members, standing: &standing };
+        let frame = frame.encode(session.encoding);
         self.send(key, frame);
         self.send_missed(key, standing.missed);
     }
@@ -56,13 +57,15 @@ impl Shard {
                 seat.is_wanted = false;
             }
         }
-        let frame = wire::error_frame(request, Some(&self.rooms.get(room).id), fault);
+        let frame = ServerFrame::Error { id: request, room: Some(&self.rooms.get(room).id), fault };
+        let frame = frame.encode(session.encoding);
         self.forget_seat(room, key);
         self.send(key, frame);
     }
 
     fn left(&mut self, room: u32, key: SessionKey, request: Option<u64>, reason: LeftReason) {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
+        let encoding = session.encoding;
         let (mut position, mut joined) = (None, 0);
         if let Some(seat) = session.seats.iter_mut().find(|seat| seat.room == room) {
             (position, joined) = (seat.position.take(), seat.joined);
@@ -78,7 +81,8 @@ impl Shard {
             self.note_left(session, (self.rooms.get(room).id.clone(), joined), reason);
             self.vacate(room, position);
         }
-        let frame = wire::left_frame(request, &self.rooms.get(room).id, reason);
+        let frame = ServerFrame::Left { id: request, room: &self.rooms.get(room).id, reason };
+        let frame = frame.encode(encoding);
         self.forget_seat(room, key);
         self.send(key, frame);
     }

@@ -19,7 +19,7 @@ pub(super) const SLICES_MAX: usize = 64;
 /// An emptied queue that grew past this gives its memory back.
 const KEPT_CAPACITY: usize = 8;
 
-/// One encoded frame, shared by every queue of the shard that holds it.
+/// One encoded frame, shared by every queue of the shard that holds it. A message has one for each encoding in use.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) bytes: Bytes,
@@ -28,6 +28,12 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// A frame of this message.
+    pub(super) fn of(bytes: Bytes, entry: &Rc<Entry>) -> Rc<Self> {
+        entry.hold();
+        Rc::new(Self { bytes, entry: Some(entry.clone()) })
+    }
+
     /// A frame that is no message.
     pub(super) fn plain(bytes: Bytes) -> Rc<Self> {
         Rc::new(Self { bytes, entry: None })

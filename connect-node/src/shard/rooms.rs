@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::Bytes;
-use roomcast_types::{Fault, RoomId};
+use roomcast_types::{Fault, Position, RoomId};
 use slab::Slab;
 
 use super::batch::{Message, Walk};
@@ -36,7 +35,7 @@ pub(super) enum RoomItem {
         reason: LeftReason,
     },
     /// Messages may be missing: the frame that says so.
-    Gap(Bytes),
+    Gap(Position),
     Deleted,
 }
 

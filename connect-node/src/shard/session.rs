@@ -23,6 +23,7 @@ use crate::{
     load::Place,
     ports::{CloseCode, SessionKey},
     tally::TargetOutcome,
+    wire::Encoding,
 };
 
 /// How long a close may take: first with everything that waits, then with the close frame alone.
@@ -86,6 +87,8 @@ pub(super) struct Seat {
 pub(super) struct Session {
     pub(super) generation: u32,
     pub(super) phase: Phase,
+    /// How its frames are written.
+    pub(super) encoding: Encoding,
     pub(super) stream: TcpStream,
     pub(super) out: Out,
     pub(super) session_id: SessionId,
@@ -135,6 +138,7 @@ pub(super) struct Opening {
     pub(super) user_id: UserId,
     pub(super) client_id: ClientId,
     pub(super) rooms: Vec<RoomId>,
+    pub(super) encoding: Encoding,
     pub(super) place: Place,
 }
 
@@ -150,6 +154,7 @@ impl Session {
         Self {
             generation,
             phase: Phase::Waiting { rooms: opening.rooms.into() },
+            encoding: opening.encoding,
             stream: opening.stream,
             out: Out::default(),
             session_id: opening.session_id,

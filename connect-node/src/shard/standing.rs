@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use roomcast_types::{MessageId, unix_millis};
+use roomcast_types::{MessageId, Position, unix_millis};
 
 use super::{
     out::{Frame, SLICES_MAX},
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     log::returning::Standing,
     ports::{CloseCode, DeliveryTarget, SessionKey},
-    wire,
+    wire::{PerEncoding, ServerFrame, Welcome},
 };
 
 impl Shard {
@@ -32,7 +32,7 @@ impl Shard {
         session.opened = self.history.walks();
         session.wake();
         let config = &self.flow.config;
-        let frame = wire::welcome_frame(&wire::Welcome {
+        let frame = ServerFrame::Welcome(Welcome {
             session_id: session.session_id,
             node_id: &config.node_id,
             user_id: &session.user_id,
@@ -44,6 +44,7 @@ impl Shard {
             position: standing.position,
             recovered: standing.recovered,
         });
+        let frame = frame.encode(session.encoding);
         self.reschedule(key);
         self.send(key, frame);
         self.send_missed(key, standing.missed);
@@ -79,25 +80,29 @@ impl Shard {
     }
 
     /// Tells whoever is concerned that messages may be missing, behind those that came before.
-    pub(super) fn gap(&mut self, target: DeliveryTarget, frame: Bytes) {
+    pub(super) fn gap(&mut self, target: DeliveryTarget, position: Position) {
         match target {
             DeliveryTarget::Room(room) => {
                 if self.rooms.find(&room).is_some() {
-                    self.queue_item(&room, RoomItem::Gap(frame));
+                    self.queue_item(&room, RoomItem::Gap(position));
                 }
             }
-            DeliveryTarget::Sessions(sessions) => self.queue_gap(sessions, frame),
+            DeliveryTarget::Sessions(sessions) => self.queue_gap(sessions, position),
             DeliveryTarget::All => {}
         }
     }
 
     /// A room's turn to hear of a gap.
-    pub(super) fn room_gap(&mut self, room: u32, frame: &Bytes) {
+    pub(super) fn room_gap(&mut self, room: u32, position: Position) {
         let slots: Vec<u32> = self.rooms.get(room).members().collect();
+        let frames = PerEncoding::default();
         for slot in slots {
-            if let Some(key) = self.key_in_slot(slot) {
-                self.send(key, frame.clone());
-            }
+            let Some(session) = self.sessions.in_slot(slot) else { continue };
+            let (key, encoding) = (session.key(self.index, slot), session.encoding);
+            let room = &self.rooms.get(room).id;
+            let frame: &Bytes =
+                frames.get(encoding, || ServerFrame::Gap { room: Some(room), position }.encode(encoding));
+            self.send(key, frame.clone());
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     load::Load,
     log::returning::Since,
     ports::{CloseCode, Hub, OpenedSession, SessionKey},
-    wire,
+    wire::{self, ServerFrame},
 };
 
 /// Bytes that one read takes at most, for all sessions of the shard in turn.
@@ -140,15 +140,24 @@ impl Shard {
         self.sessions.generations = self.sessions.generations.wrapping_add(1);
         let generation = self.sessions.generations;
         let session = Box::new(Session::new(opening, generation, &self.flow));
-        let opened = (session.session_id, session.user_id.clone(), session.client_id.clone());
+        let (encoding, session_id) = (session.encoding, session.session_id);
+        let (user_id, client_id) = (session.user_id.clone(), session.client_id.clone());
         let slot = self.sessions.slab.insert(session) as u32;
         let key = SessionKey { shard: self.index, slot, generation };
         self.reschedule(key);
         self.metrics.sessions.increment(1.0);
-        let (session_id, user_id, client_id) = opened;
-        let opened = OpenedSession { key, session_id, user_id, client_id, user_name, since, opened_at };
+        let opened =
+            OpenedSession { key, session_id, user_id, client_id, user_name, since, encoding, opened_at };
         self.hub.opened(opened);
         Some(key)
+    }
+
+    /// Says something to an open session, as it reads it.
+    pub(super) fn say(&mut self, key: SessionKey, frame: &ServerFrame<'_>) {
+        if let Some(session) = self.sessions.get(key) {
+            let frame = frame.encode(session.encoding);
+            self.send(key, frame);
+        }
     }
 
     /// Sends one frame to an open session; one that does not fit makes it slow.

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{query, session::Opening, state::Shard, thread};
-use crate::{load::Place, wire::SUBPROTOCOL};
+use crate::{load::Place, wire::Encoding};
 
 /// What one connection may keep in memory for its request line and headers.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -64,9 +64,9 @@ fn answer(
 ) -> Response<Body> {
     let admitted = admit(&shard.borrow(), &request);
     match admitted {
-        Ok((response, query, place)) => {
+        Ok((response, admitted)) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            let session = upgraded(shard.clone(), upgrade, query, place, accepted_at);
+            let session = upgraded(shard.clone(), upgrade, admitted, accepted_at);
             tokio::task::spawn_local(thread::guarded(shard.clone(), session));
             response
         }
@@ -76,10 +76,14 @@ fn answer(
 
 type Refusal = Box<Response<Body>>;
 
-fn admit(
-    shard: &Shard,
-    request: &Request<Incoming>,
-) -> Result<(Response<Body>, query::Query, Place), Refusal> {
+/// What a session will be made of.
+struct Admitted {
+    query: query::Query,
+    encoding: Encoding,
+    place: Place,
+}
+
+fn admit(shard: &Shard, request: &Request<Incoming>) -> Result<(Response<Body>, Admitted), Refusal> {
     let (config, refused) = (shard.config(), &shard.metrics.refused);
     if !shard.load.is_open() {
         refused.not_open.increment(1);
@@ -92,7 +96,9 @@ fn admit(
     };
     let mut response =
         create_response_with_body(request, Body::empty).map_err(|error| bad_request(no_upgrade(&error)))?;
-    if let Some(protocol) = subprotocol(request.headers()).map_err(bad_request)? {
+    let offered = offered(request.headers()).map_err(bad_request)?;
+    if let Some(encoding) = offered {
+        let protocol = HeaderValue::from_static(encoding.subprotocol());
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     let query = query::parse(request.uri().query().unwrap_or_default(), config.rooms_max)
@@ -102,20 +108,21 @@ fn admit(
         let fault = Fault::unavailable("this node has all the sessions it may have", RETRY_FULL);
         return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, &fault));
     };
-    Ok((response, query, place))
+    Ok((response, Admitted { query, encoding: offered.unwrap_or_default(), place }))
 }
 
-/// The sub-protocol to name in the answer; none when the client offered none.
-fn subprotocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+/// The first sub-protocol of ours that the client offers; none when it offers none at all.
+fn offered(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
     let mut offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().peekable();
     if offers.peek().is_none() {
         return Ok(None);
     }
     let mut names = offers.filter_map(|offer| offer.to_str().ok()).flat_map(|offer| offer.split(','));
-    if names.any(|name| name.trim() == SUBPROTOCOL) {
-        return Ok(Some(HeaderValue::from_static(SUBPROTOCOL)));
+    if let Some(encoding) = names.find_map(|name| Encoding::of_subprotocol(name.trim())) {
+        return Ok(Some(encoding));
     }
-    let fault = Fault::bad_request(format!("Sec-WebSocket-Protocol offers no {SUBPROTOCOL}"));
+    let ours = Encoding::ALL.map(Encoding::subprotocol).join(" or ");
+    let fault = Fault::bad_request(format!("Sec-WebSocket-Protocol offers no {ours}"));
     Err(refusal(StatusCode::BAD_REQUEST, &fault))
 }
 
@@ -181,8 +188,7 @@ pub(crate) fn refused_unread() -> String {
 async fn upgraded(
     shard: Rc<RefCell<Shard>>,
     upgrade: OnUpgrade,
-    query: query::Query,
-    place: Place,
+    Admitted { query, encoding, place }: Admitted,
     accepted_at: Instant,
 ) {
     let parts = match upgrade.await.map(|upgraded| upgraded.downcast::<TokioIo<tokio::net::TcpStream>>()) {
@@ -198,6 +204,7 @@ async fn upgraded(
         user_id: query.user_id,
         client_id: query.client_id,
         rooms: query.rooms,
+        encoding,
         place,
     };
     let key = shard.borrow_mut().open(opening, (query.user_name, query.since), accepted_at);

@@ -4,17 +4,16 @@
 //! mailbox holds, and messages that wait together are walked together, so that each member gets all of them in one
 //! system call. A walk gives way after a slice, to other backlogs and never to the next item of its own.
 
-use std::{collections::VecDeque, io::IoSlice, rc::Rc, time::Duration};
+use std::{collections::VecDeque, io::IoSlice, time::Duration};
 
-use bytes::Bytes;
-use roomcast_types::RoomId;
+use roomcast_types::{Position, RoomId};
 use tokio::time::Instant;
 
 use super::{
-    batch::{ListWalk, Message, Walk, deliver, exception},
+    batch::{Form, ListWalk, Message, Walk, deliver, exception},
     entry::Entry,
     history::{Walked, Whom},
-    out::{Frame, SLICES_MAX},
+    out::SLICES_MAX,
     rooms::RoomItem,
     sending::SentEnd,
     state::Shard,
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     ports::{CloseCode, Delivery, DeliveryTarget, SessionKey, ToShard},
     tally::{Counts, Hops, TargetOutcome},
+    wire::{PerEncoding, ServerFrame},
 };
 
 /// Targets between two looks at other work, and the time after which the look comes earlier.
@@ -58,8 +58,8 @@ pub(super) struct Agenda {
 #[derive(Debug)]
 enum ListItem {
     Walk(ListWalk),
-    /// Messages may be missing: the frame that says so.
-    Gap(Vec<(SessionKey, u32)>, Bytes),
+    /// Messages up to here may be missing in the users' own logs.
+    Gap(Vec<(SessionKey, u32)>, Position),
 }
 
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Shard {
             ToShard::Joined { session, request, room, members, standing } => {
                 self.queue_item(&room, RoomItem::Joined { session, request, members, standing });
             }
-            ToShard::Gap { target, frame } => self.gap(target, frame),
+            ToShard::Gap { target, position } => self.gap(target, position),
             ToShard::Inbox { session, messages } => self.send_inbox(session, messages),
             ToShard::JoinRefused { session, request, room, fault } => {
                 self.queue_item(&room, RoomItem::JoinRefused { session, request, fault });
@@ -151,8 +151,7 @@ impl Shard {
         let names_sessions = matches!(target, DeliveryTarget::Sessions(_));
         let expires_at = traits.expires_at.map_or(NEVER, |at| self.flow.at(at));
         let entry = Entry::new(traits, expires_at, exclude, names_sessions, tally);
-        let frame = Rc::new(Frame { bytes: frame, entry: Some(entry.clone()) });
-        let message = Message { frame, entry, came: Instant::now() };
+        let message = Message { push: frame, entry, came: Instant::now() };
         let agenda = &mut self.agenda;
         match target {
             DeliveryTarget::Room(room) => match self.rooms.find(&room) {
@@ -163,7 +162,8 @@ impl Shard {
             DeliveryTarget::Sessions(sessions) => {
                 let counts = Counts { sessions: Vec::with_capacity(sessions.len()), ..Counts::default() };
                 let began = message.came;
-                let walk = ListWalk { message, counts, sessions, next: 0, began, number: 0 };
+                let frames = PerEncoding::default();
+                let walk = ListWalk { message, frames, counts, sessions, next: 0, began, number: 0 };
                 self.queue_list(ListItem::Walk(walk));
             }
             DeliveryTarget::All => {
@@ -186,8 +186,8 @@ impl Shard {
     }
 
     /// Sessions hear of a gap, behind what comes for them before.
-    pub(super) fn queue_gap(&mut self, sessions: Vec<(SessionKey, u32)>, frame: Bytes) {
-        self.queue_list(ListItem::Gap(sessions, frame));
+    pub(super) fn queue_gap(&mut self, sessions: Vec<(SessionKey, u32)>, position: Position) {
+        self.queue_list(ListItem::Gap(sessions, position));
     }
 
     pub(super) fn queue_item(&mut self, room: &RoomId, item: RoomItem) {
@@ -275,11 +275,7 @@ impl Shard {
     fn walk_slice(&mut self, walk: &mut Walk, room: Option<u32>, slice: &mut Slice) -> bool {
         // Shared beside the batch, whose counts change.
         let frames = std::mem::take(&mut walk.batch.frames);
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        for (slice, frame) in slices.iter_mut().zip(&frames) {
-            *slice = IoSlice::new(&frame.bytes);
-        }
-        let slices = &slices[..frames.len()];
+        let mut form = Form::default();
         let end = match room {
             Some(room) => self.rooms.get(room).places(),
             None => self.sessions.slots() as usize,
@@ -298,7 +294,9 @@ impl Shard {
             // All members of rooms are open; among all sessions there are some that wait for their welcome.
             if session.is_open() {
                 slice.count();
-                let sent = deliver(session, slot, &mut walk.batch, &frames, slices, &mut self.flow);
+                form.turn_to(session.encoding, &frames, &walk.batch);
+                let (frames, slices) = form.parts();
+                let sent = deliver(session, slot, &mut walk.batch, frames, slices, &mut self.flow);
                 if sent != SentEnd::Complete {
                     ended.push((slot, sent));
                 }
@@ -338,9 +336,10 @@ impl Shard {
         while let Some(item) = self.agenda.users.pop_front() {
             let mut walk = match item {
                 ListItem::Walk(walk) => walk,
-                ListItem::Gap(sessions, frame) => {
+                ListItem::Gap(sessions, position) => {
                     self.agenda.items -= 1;
-                    sessions.iter().for_each(|(key, _)| self.send(*key, frame.clone()));
+                    let gap = ServerFrame::Gap { room: None, position };
+                    sessions.iter().for_each(|(key, _)| self.say(*key, &gap));
                     continue;
                 }
             };
@@ -382,7 +381,7 @@ impl Shard {
         } else if let Some(outcome) = exception(&walk.message.entry, &session.user_id, self.flow.now) {
             outcome
         } else {
-            let frame = &walk.message.frame;
+            let frame = walk.frames.get(session.encoding, || walk.message.frame(session.encoding));
             let slice = IoSlice::new(&frame.bytes);
             let sent = session.send(std::slice::from_ref(frame), &[slice], key.slot, &mut self.flow);
             let outcome = sent.outcome(0);

@@ -16,6 +16,7 @@ use crate::{
     hub::{Core, Handle, Identity, Settings},
     metrics::Metrics,
     ports::{Hub, OpenedSession, SessionKey, Shards, ToShard},
+    wire::Encoding,
 };
 
 pub struct Bench {
@@ -92,6 +93,7 @@ impl Bench {
             client_id: ClientId::new("c").unwrap(),
             user_name: String::new(),
             since: None,
+            encoding: Encoding::Json,
             opened_at: Instant::now(),
         });
         (key, session_id)

@@ -17,6 +17,7 @@ use crate::{
     report::controllers,
     rpc,
     tally::{Counts, Hops, TargetOutcome},
+    wire::Encoding,
 };
 
 /// Serves the hub's gRPC; the address.
@@ -59,7 +60,7 @@ async fn outcomes_of_all_shards_are_summed_and_acknowledged() {
     manager.deliver(1, all()).await;
     for (shard, count) in [(0, 2), (1, 3)] {
         let delivery = delivery(&mut bench, shard).await;
-        assert!(String::from_utf8_lossy(&delivery.frame).contains("Hello"));
+        assert!(String::from_utf8_lossy(&delivery.frame.bytes(Encoding::Json)).contains("Hello"));
         delivery.tally.report(written(count), Hops::default());
     }
     manager.until("the outcome", |learned| learned.outcomes.len() == 1).await;

@@ -3,13 +3,17 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::SinkExt;
-use roomcast_proto::pubsub::{
-    AckInboxReply, AckInboxRequest, Content, Deliver, InboxAck, LogAnswer, LogQuery, ReadLogReply,
-    ReadLogRequest, UserTargets,
-    deliver::Target,
-    log_answer::State,
-    log_query::Log,
-    push_manager_service_server::{PushManagerService, PushManagerServiceServer},
+use prost::Message as _;
+use roomcast_proto::{
+    client::{Ack, ClientFrame, Join, Push, Since, client_frame, server_frame::Frame},
+    pubsub::{
+        AckInboxReply, AckInboxRequest, Content, Deliver, InboxAck, LogAnswer, LogQuery, ReadLogReply,
+        ReadLogRequest, UserTargets,
+        deliver::Target,
+        log_answer::State,
+        log_query::Log,
+        push_manager_service_server::{PushManagerService, PushManagerServiceServer},
+    },
 };
 use roomcast_types::{Incarnation, MessageId};
 use serde_json::{Value, json};
@@ -19,7 +23,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
-    node::{Client, World, client, frame, world_with},
+    node::{Client, World, client, frame, proto_client, proto_frame, world_with},
     until,
 };
 
@@ -314,5 +318,73 @@ async fn inboxes_that_hang_keep_nobody_from_catching_up() {
         assert_eq!(frame(&mut client).await["recovered"], json!(true));
         assert_eq!(said(&mut client).await.0, "one");
     }
+    world.node.stop().await;
+}
+
+async fn say(client: &mut Client, frame: client_frame::Frame) {
+    let frame = ClientFrame { id: Some(1), frame: Some(frame) };
+    client.send(Message::Binary(frame.encode_to_vec().into())).await.unwrap();
+}
+
+async fn pushed(client: &mut Client) -> Push {
+    match proto_frame(client).await {
+        Frame::Push(push) => push,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_protobuf_too_what_was_missed_what_comes_and_what_may_be_missing_is_told() {
+    let (logs, address, _serving) = FakeLogs::start().await;
+    let _logged = ["one", "two"].map(|data| logs.append(data));
+    let world = world_with(&address).await;
+    let mut ann = proto_client(&world.node, "user_id=ann").await;
+    assert!(matches!(proto_frame(&mut ann).await, Frame::Welcome(_)));
+    let since = Some(Since { epoch: EPOCH, offset: 1 });
+    say(&mut ann, client_frame::Frame::Join(Join { room_id: "lobby".into(), since })).await;
+    let Frame::Joined(joined) = proto_frame(&mut ann).await else { panic!("joined comes first") };
+    assert_eq!((joined.recovered, joined.epoch, joined.offset), (Some(true), EPOCH, 1));
+    // Somebody else who comes back, in JSON, while both read what is passed on.
+    let mut bob = client(&world.node, "user_id=bob").await;
+    assert_eq!(frame(&mut bob).await["type"], "welcome");
+    let position = json!({"epoch": "00000000000000e1", "offset": 1});
+    send(&mut bob, json!({"type": "join", "room_id": "lobby", "since": position})).await;
+    assert_eq!(frame(&mut bob).await["recovered"], json!(true));
+    let messages = ["three", "four", "five"].map(|data| logs.append(data));
+    deliver(&world, 1, &messages[..1]).await;
+    for (offset, data) in (2..).zip(["two", "three"]) {
+        let push = pushed(&mut ann).await;
+        assert_eq!((push.epoch, push.offset, push.content.unwrap().data), (EPOCH, offset, Some(text(data))));
+        assert_eq!(said(&mut bob).await, (json!(data), json!(offset)));
+    }
+    logs.0.lock().unwrap().is_away = true;
+    deliver(&world, 2, &messages[2..]).await;
+    let Frame::Gap(gap) = proto_frame(&mut ann).await else { panic!("a gap comes before what is behind it") };
+    assert_eq!((gap.room_id.as_str(), gap.epoch, gap.offset), ("lobby", EPOCH, 4));
+    assert_eq!(frame(&mut bob).await["type"], "gap");
+    assert_eq!(pushed(&mut ann).await.offset, 5);
+    assert_eq!(said(&mut bob).await.1, 5);
+    world.node.stop().await;
+}
+
+fn text(data: &str) -> roomcast_proto::client::content::Data {
+    roomcast_proto::client::content::Data::Text(data.into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbox_is_read_and_acknowledged_in_protobuf() {
+    let (logs, address, _serving) = FakeLogs::start().await;
+    let stored = message(1, Target::Users(UserTargets { user_ids: vec!["ann".into()] }), "stored");
+    logs.0.lock().unwrap().inbox = vec![Deliver { epoch: 0, offset: 0, ack: true, stored: true, ..stored }];
+    let world = world_with(&address).await;
+    let mut ann = proto_client(&world.node, "user_id=ann").await;
+    assert!(matches!(proto_frame(&mut ann).await, Frame::Welcome(_)));
+    let push = pushed(&mut ann).await;
+    assert!(push.ack && push.content.unwrap().data == Some(text("stored")));
+    say(&mut ann, client_frame::Frame::Ack(Ack { message_ids: vec![push.message_id.clone()] })).await;
+    until("the acknowledgement", || {
+        logs.0.lock().unwrap().acks.iter().any(|ack| ack.message_ids == [push.message_id.clone()])
+    })
+    .await;
     world.node.stop().await;
 }

@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
-use roomcast_proto::pubsub::{Content, Deliver, deliver::Target};
+use http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
+use prost::Message as _;
+use roomcast_proto::{
+    client::{ServerFrame, server_frame},
+    pubsub::{Content, Deliver, deliver::Target},
+};
 use roomcast_registry::{Member, MemoryRegistry, Registration, Registry, Role, State};
 use roomcast_runtime::{
     Config,
@@ -12,14 +17,17 @@ use roomcast_runtime::{
 use roomcast_types::ServiceId;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
 use super::{
     PATIENCE,
     controller::{FakeController, willing},
     manager::{FakeManager, number},
 };
-use crate::{Deps, Running, start};
+use crate::{Deps, Running, start, wire::Encoding};
 
 pub type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -100,6 +108,26 @@ pub async fn frame(client: &mut Client) -> Value {
             Message::Text(text) => return serde_json::from_str(&text).unwrap(),
             Message::Close(close) => return json!({"close": u16::from(close.unwrap().code)}),
             _ => {}
+        }
+    }
+}
+
+/// As [`client`], in protobuf.
+pub async fn proto_client(node: &Running, query: &str) -> Client {
+    let url = format!("ws://{}/ws?{query}", node.http_address());
+    let mut request = url.into_client_request().unwrap();
+    let protocol = HeaderValue::from_static(Encoding::Proto.subprotocol());
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    tokio_tungstenite::connect_async(request).await.unwrap().0
+}
+
+/// The next frame for a client that speaks protobuf.
+pub async fn proto_frame(client: &mut Client) -> server_frame::Frame {
+    loop {
+        match timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap() {
+            Message::Binary(bytes) => return ServerFrame::decode(bytes).unwrap().frame.unwrap(),
+            Message::Ping(_) => {}
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -1,13 +1,83 @@
-//! Frames that the server sends.
+//! Frames that the server sends: what each of them says, however it is written.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use roomcast_proto::pubsub::{Content, Deliver, deliver::Target};
+use roomcast_proto::pubsub::{Deliver, content, deliver};
 use roomcast_types::{ClientId, Fault, NodeId, Position, RoomId, SessionId, UserId};
 
-use super::{PROTOCOL, frame::TextFrame};
+use super::{Encoding, json, proto};
 use crate::{log::returning::Standing, ports::LeftReason};
+
+/// A frame. `id` is that of the client's frame which it answers.
+#[derive(Debug)]
+pub enum ServerFrame<'a> {
+    /// The first of a session.
+    Welcome(Welcome<'a>),
+    /// In a room.
+    Joined {
+        /// Absent for rooms of the URL.
+        id: Option<u64>,
+        /// Which room.
+        room: &'a RoomId,
+        /// Users with a seat.
+        members: u64,
+        /// A position only in rooms with a log, `recovered` only when the join named one, `read_offset` only in DURABLE
+        /// rooms, for who has read something of this life of the log.
+        standing: &'a Standing,
+    },
+    /// Out of a room.
+    Left {
+        /// Absent when the session did not ask.
+        id: Option<u64>,
+        /// Which room.
+        room: &'a RoomId,
+        /// Why.
+        reason: LeftReason,
+    },
+    /// A message.
+    Push(Push<'a>),
+    /// Messages may be missing.
+    Gap {
+        /// Absent: of the user's own log.
+        room: Option<&'a RoomId>,
+        /// Up to here.
+        position: Position,
+    },
+    /// DRAINING: the client is to connect anew.
+    Notice {
+        /// When.
+        reconnect_after: Duration,
+    },
+    /// Something was refused.
+    Error {
+        /// Absent when it could not be read, and for rooms of the URL.
+        id: Option<u64>,
+        /// Which room, if it is about one.
+        room: Option<&'a RoomId>,
+        /// Why. A retry hint of less than a millisecond is rounded up.
+        fault: &'a Fault,
+    },
+    /// The answer to a `ping` frame of the protocol.
+    Pong {
+        /// Absent when the ping had none.
+        id: Option<u64>,
+    },
+}
+
+impl ServerFrame<'_> {
+    /// The whole WebSocket frame, header included, so that the same bytes can go to any number of sockets.
+    pub fn encode(&self, encoding: Encoding) -> Bytes {
+        match encoding {
+            Encoding::Json => json::encode(self),
+            Encoding::Proto => proto::encode(self),
+        }
+    }
+}
 
 /// What the first frame of a session says.
 #[derive(Debug)]
@@ -34,132 +104,95 @@ pub struct Welcome<'a> {
     pub recovered: Option<bool>,
 }
 
-/// `welcome`.
-pub fn welcome_frame(welcome: &Welcome<'_>) -> Bytes {
-    let frame = TextFrame::new("welcome", 256 + welcome.user_id.as_str().len())
-        .number("protocol", PROTOCOL)
-        .text("session_id", &welcome.session_id.to_string())
-        .text("node_id", welcome.node_id.as_str())
-        .text("user_id", welcome.user_id.as_str())
-        .text("client_id", welcome.client_id.as_str())
-        .number("ping_interval_ms", welcome.ping_interval.as_millis())
-        .number("server_time_ms", welcome.server_time_ms)
-        .open("limits")
-        .number("frame_bytes", welcome.frame_bytes)
-        .number("rooms", welcome.rooms)
-        .close();
-    with_recovered(with_position(frame, welcome.position), welcome.recovered).finish()
+/// What clients read of a message. One without a target (a lane never carries one) reads as one for all; content that is
+/// missing as an empty text.
+#[derive(Debug)]
+pub struct Push<'a> {
+    pub(super) target: Target<'a>,
+    pub(super) message_id: &'a str,
+    pub(super) position: Option<Position>,
+    pub(super) content_type: content::Type,
+    pub(super) data: Data<'a>,
+    pub(super) timestamp: i64,
+    pub(super) timestamp_ms: i64,
+    pub(super) ack: bool,
+    /// Empty: of no trace.
+    pub(super) traceparent: &'a str,
 }
 
-/// `joined`; a position only in rooms with a log, `recovered` only when the join named one, `read_offset` only in DURABLE
-/// rooms, for who has read something of this life of the log.
-pub fn joined_frame(id: Option<u64>, room: &RoomId, members: u64, standing: &Standing) -> Bytes {
-    let frame = with_id(TextFrame::new("joined", 128 + room.as_str().len()), id)
-        .text("room_id", room.as_str())
-        .number("members", members);
-    let frame = with_recovered(with_position(frame, standing.position), standing.recovered);
-    match standing.read_offset {
-        Some(offset) => frame.number("read_offset", offset).finish(),
-        None => frame.finish(),
-    }
+/// Whom a message was for.
+#[derive(Debug)]
+pub(super) enum Target<'a> {
+    Room(&'a str),
+    User,
+    All,
 }
 
-/// `gap`: of a room, or of the user's own log.
-pub fn gap_frame(room: Option<&RoomId>, position: Position) -> Bytes {
-    let mut frame = TextFrame::new("gap", 64 + room.map_or(0, |room| room.as_str().len()));
-    if let Some(room) = room {
-        frame = frame.text("room_id", room.as_str());
-    }
-    with_position(frame, Some(position)).finish()
+/// The payload of a message: bytes when the publisher says so, or when they are no UTF-8.
+#[derive(Debug)]
+pub(super) enum Data<'a> {
+    Text(&'a str),
+    Binary(&'a Bytes),
 }
 
-fn with_position(frame: TextFrame, position: Option<Position>) -> TextFrame {
-    match position {
-        Some(position) => frame.text("epoch", &position.epoch.to_string()).number("offset", position.offset),
-        None => frame,
-    }
-}
-
-fn with_recovered(frame: TextFrame, recovered: Option<bool>) -> TextFrame {
-    match recovered {
-        Some(recovered) => frame.flag("recovered", recovered),
-        None => frame,
-    }
-}
-
-/// `left`.
-pub fn left_frame(id: Option<u64>, room: &RoomId, reason: LeftReason) -> Bytes {
-    with_id(TextFrame::new("left", 64 + room.as_str().len()), id)
-        .text("room_id", room.as_str())
-        .text("reason", reason.as_str())
-        .finish()
-}
-
-/// `error`; a retry hint of less than a millisecond is rounded up.
-pub fn error_frame(id: Option<u64>, room: Option<&RoomId>, fault: &Fault) -> Bytes {
-    let mut frame = with_id(TextFrame::new("error", 128 + fault.message.len()), id);
-    if let Some(room) = room {
-        frame = frame.text("room_id", room.as_str());
-    }
-    frame = frame.text("code", fault.code.as_str()).text("message", &fault.message);
-    if let Some(after) = fault.retry_after {
-        frame = frame.number("retry_after_ms", after.as_millis().max(1));
-    }
-    frame.finish()
-}
-
-/// `notice` DRAINING.
-pub fn notice_frame(reconnect_after: Duration) -> Bytes {
-    TextFrame::new("notice", 64)
-        .text("reason", "DRAINING")
-        .number("reconnect_after_ms", reconnect_after.as_millis())
-        .finish()
-}
-
-/// `pong`, the answer to a `ping` frame of the protocol.
-pub fn pong_frame(id: Option<u64>) -> Bytes {
-    with_id(TextFrame::new("pong", 32), id).finish()
-}
-
-fn with_id(frame: TextFrame, id: Option<u64>) -> TextFrame {
-    match id {
-        Some(id) => frame.number("id", id),
-        None => frame,
-    }
-}
-
-/// `push`: the whole frame of a message, for every receiver. A message without a target (a lane never carries one)
-/// reads as one for all; content that is missing as an empty text.
-pub fn push_frame(deliver: &Deliver) -> Bytes {
-    let empty = Content::default();
-    let content = deliver.content.as_ref().unwrap_or(&empty);
-    let text = std::str::from_utf8(&content.data).ok().filter(|_| !content.binary);
-    // An escape makes a byte longer; most content has few of them, and the buffer grows for the rest.
-    let data = if text.is_some() { content.data.len() * 17 / 16 } else { content.data.len().div_ceil(3) * 4 };
-    let mut frame = TextFrame::new("push", 256 + data + deliver.traceparent.len());
-    frame = match &deliver.target {
-        Some(Target::RoomId(room)) => {
-            frame.text("target", "room").text("message_id", &deliver.message_id).text("room_id", room)
+impl<'a> From<&'a Deliver> for Push<'a> {
+    fn from(message: &'a Deliver) -> Self {
+        let content = message.content.as_ref();
+        let data = match content {
+            None => Data::Text(""),
+            Some(content) => match std::str::from_utf8(&content.data) {
+                Ok(text) if !content.binary => Data::Text(text),
+                _ => Data::Binary(&content.data),
+            },
+        };
+        Self {
+            target: match &message.target {
+                Some(deliver::Target::RoomId(room)) => Target::Room(room),
+                Some(deliver::Target::Users(_)) => Target::User,
+                Some(deliver::Target::All(_)) | None => Target::All,
+            },
+            message_id: &message.message_id,
+            position: Position::from_wire(message.epoch, message.offset),
+            content_type: content.map(|content| content.r#type()).unwrap_or_default(),
+            data,
+            timestamp: content.map_or(0, |content| content.timestamp),
+            timestamp_ms: message.timestamp_ms,
+            ack: message.ack,
+            traceparent: &message.traceparent,
         }
-        Some(Target::Users(_)) => frame.text("target", "user").text("message_id", &deliver.message_id),
-        Some(Target::All(_)) | None => frame.text("target", "all").text("message_id", &deliver.message_id),
-    };
-    frame = with_position(frame, Position::from_wire(deliver.epoch, deliver.offset));
-    frame = frame.open("content").text("type", content.r#type().as_str_name());
-    frame = match text {
-        Some(text) => frame.text("data", text),
-        None => frame.base64("data_base64", &content.data),
-    };
-    frame = frame.number("timestamp", content.timestamp).close().number("timestamp_ms", deliver.timestamp_ms);
-    if deliver.ack {
-        frame = frame.flag("ack", true);
     }
-    if !deliver.traceparent.is_empty() {
-        frame = frame.text("traceparent", &deliver.traceparent);
-    }
-    frame.finish()
 }
 
-#[cfg(test)]
-#[path = "server_tests.rs"]
-mod tests;
+/// The `push` of one message, for any number of receivers on any thread: written at most once in each encoding, when
+/// somebody asks for that.
+#[derive(Clone)]
+pub struct PushFrame(Arc<Encoded>);
+
+struct Encoded {
+    message: Deliver,
+    bytes: [OnceLock<Bytes>; Encoding::ALL.len()],
+}
+
+impl PushFrame {
+    /// Of this message; nothing is encoded yet.
+    pub fn new(message: Deliver) -> Self {
+        Self(Arc::new(Encoded { message, bytes: Default::default() }))
+    }
+
+    /// The message.
+    pub fn message(&self) -> &Deliver {
+        &self.0.message
+    }
+
+    /// The whole WebSocket frame; the same bytes for everybody.
+    pub fn bytes(&self, encoding: Encoding) -> Bytes {
+        let encode = || ServerFrame::Push(Push::from(&self.0.message)).encode(encoding);
+        self.0.bytes[encoding as usize].get_or_init(encode).clone()
+    }
+}
+
+impl fmt::Debug for PushFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushFrame").field("message_id", &self.0.message.message_id).finish_non_exhaustive()
+    }
+}

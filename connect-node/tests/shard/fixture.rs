@@ -2,14 +2,13 @@
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use connect_node::{
     acceptor::Acceptor,
     load::Load,
     ports::{CloseCode, Delivery, DeliveryTarget, SessionKey, Shards, ToShard, Traits},
     shard::{Config, ShardHandle, ShardMetrics, spawn},
     tally::{Counts, Tally},
-    wire,
+    wire::{Encoding, PushFrame},
 };
 use futures_util::{SinkExt, StreamExt};
 use roomcast_proto::pubsub::{AllTarget, Content, Deliver, UserTargets, deliver::Target};
@@ -131,7 +130,7 @@ impl Node {
 
     async fn deliver(
         &self,
-        frame: Bytes,
+        frame: PushFrame,
         exclude: Option<Arc<HashSet<UserId>>>,
         target: impl Fn() -> DeliveryTarget,
     ) -> oneshot::Receiver<Counts> {
@@ -213,13 +212,16 @@ pub async fn counts(counts: oneshot::Receiver<Counts>) -> Counts {
     within("the tally", counts).await.expect("every delivery is reported")
 }
 
-pub fn frame(target: Target, data: &str) -> Bytes {
-    wire::push_frame(&Deliver {
-        message_id: "01M".into(),
+/// Encoded before it comes to a shard, as by the hub.
+pub fn frame(target: Target, data: &str) -> PushFrame {
+    let frame = PushFrame::new(Deliver {
+        message_id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".into(),
         target: Some(target),
         content: Some(Content { data: data.as_bytes().to_vec().into(), ..Content::default() }),
         ..Deliver::default()
-    })
+    });
+    Encoding::ALL.into_iter().for_each(|encoding| drop(frame.bytes(encoding)));
+    frame
 }
 
 /// One WebSocket client.

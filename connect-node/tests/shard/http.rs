@@ -110,11 +110,21 @@ async fn the_sub_protocol_is_chosen_when_offered_and_foreign_ones_are_refused() 
     let chosen = request(&node, "GET /ws?user_id=u", &offer("chat, pubsub.json.v1")).await;
     assert_eq!(chosen.status, 101);
     assert!(chosen.head.contains("sec-websocket-protocol: pubsub.json.v1"));
+    for (offers, chosen) in [
+        ("pubsub.proto.v1", "pubsub.proto.v1"),
+        ("chat, pubsub.proto.v1,pubsub.json.v1", "pubsub.proto.v1"),
+        ("pubsub.json.v1 , pubsub.proto.v1", "pubsub.json.v1"),
+        ("chat\r\nSec-WebSocket-Protocol: pubsub.proto.v1", "pubsub.proto.v1"),
+    ] {
+        let answer = request(&node, "GET /ws?user_id=u", &offer(offers)).await;
+        assert_eq!(answer.status, 101, "{offers}");
+        assert!(answer.head.contains(&format!("sec-websocket-protocol: {chosen}\r\n")), "{}", answer.head);
+    }
     let none = upgrade(&node, "user_id=u").await;
     assert!(none.status == 101 && !none.head.contains("sec-websocket-protocol"));
     let foreign = request(&node, "GET /ws?user_id=u", &offer("chat")).await;
     assert_eq!(foreign.status, 400);
-    assert!(foreign.message().contains("pubsub.json.v1"));
+    assert!(foreign.message().contains("pubsub.json.v1 or pubsub.proto.v1"), "{}", foreign.message());
 }
 
 #[tokio::test]

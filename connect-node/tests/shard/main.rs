@@ -14,6 +14,7 @@ mod inspect;
 mod limits;
 mod liveness;
 mod message;
+mod proto;
 mod pushes;
 mod received;
 mod rooms;

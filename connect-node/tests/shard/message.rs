@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use connect_node::{
     ports::{Delivery, DeliveryTarget, ToShard, Traits},
     tally::{Counts, Tally},
-    wire,
+    wire::{Encoding, PushFrame},
 };
 use futures_util::StreamExt;
 use roomcast_proto::pubsub::{Content, Deliver, deliver::Target};
@@ -78,13 +78,15 @@ impl Node {
     pub async fn push_message(&self, message: Message<'_>) -> Pushed {
         let message_id = MessageId::new(1, Incarnation::random(), 1);
         let room = RoomId::new(message.room).unwrap();
-        let frame = wire::push_frame(&Deliver {
+        let frame = PushFrame::new(Deliver {
             message_id: message_id.to_string(),
             target: Some(Target::RoomId(room.to_string())),
             content: Some(Content { data: message.data.into_bytes().into(), ..Content::default() }),
             ack: message.ack,
             ..Deliver::default()
         });
+        // As by the hub. Whoever reads protobuf is one that came since.
+        drop(frame.bytes(Encoding::Json));
         let (tell, counts) = watch::channel(None);
         let shards = self.shards.len() as u16;
         let told = move |counts: &Counts, _| {

@@ -26,6 +26,7 @@ pub use self::{
     ack::Acknowledge,
     event::{Event, GapCause, Joined, Payload, Push, Target, Welcome},
     position::{Continuity, Position},
+    socket::Protocol,
 };
 use self::{
     ack::Acks,
@@ -58,6 +59,7 @@ pub struct Builder {
     request_timeout: Duration,
     events_max: usize,
     acknowledge: Acknowledge,
+    protocol: Protocol,
 }
 
 impl Builder {
@@ -129,6 +131,12 @@ impl Builder {
         self
     }
 
+    /// How frames are written on the wire (JSON).
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
     /// Checks everything and starts connecting, in a task of the current tokio runtime.
     pub fn start(self) -> Result<Subscriber, Error> {
         let urls = self.urls.iter().map(|url| NodeUrl::parse(url)).collect::<Result<Vec<_>, _>>()?;
@@ -145,8 +153,13 @@ impl Builder {
         };
         let rooms = self.rooms.iter().map(|room_id| RoomId::new(room_id).map(String::from));
         let rooms = RoomSet::new(rooms.collect::<Result<Vec<_>, _>>()?, self.request_timeout);
-        let identity =
-            Identity { user_id, user_name: self.user_name, client_id: client_id.clone(), token: self.token };
+        let identity = Identity {
+            user_id,
+            user_name: self.user_name,
+            client_id: client_id.clone(),
+            token: self.token,
+            protocol: self.protocol,
+        };
         let mut positions = Positions::default();
         for (log, position) in self.since {
             positions.restore(log, position);
@@ -213,6 +226,7 @@ impl Subscriber {
             request_timeout: REQUEST_TIMEOUT,
             events_max: EVENTS_MAX,
             acknowledge: Acknowledge::default(),
+            protocol: Protocol::default(),
         }
     }
 

@@ -26,17 +26,18 @@ use super::{
     liveness::Verdict,
     position::Positions,
     rooms::{JoinReply, LeaveReply, RoomSet, Step},
-    socket::{Ended, Incoming, Session},
+    socket::{Ended, Incoming, Protocol, Session},
 };
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// Who connects.
+/// Who connects, and how he speaks.
 pub struct Identity {
     pub user_id: Option<String>,
     pub user_name: Option<String>,
     pub client_id: ClientId,
     pub token: Option<String>,
+    pub protocol: Protocol,
 }
 
 /// What the application asks for.

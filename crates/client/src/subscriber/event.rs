@@ -190,17 +190,19 @@ impl Push {
             ("all", _) => Target::All,
             _ => return None,
         };
-        let payload = match (frame.content.data, frame.content.data_base64) {
-            (Some(text), _) => Payload::Text(text),
-            (None, Some(base64)) => Payload::Binary(BASE64_STANDARD.decode(base64).ok()?.into()),
-            (None, None) => Payload::Text(String::new()),
+        let content = frame.content;
+        let payload = match (content.data, content.binary, content.data_base64) {
+            (Some(text), ..) => Payload::Text(text),
+            (None, Some(bytes), _) => Payload::Binary(bytes),
+            (None, None, Some(base64)) => Payload::Binary(BASE64_STANDARD.decode(base64).ok()?.into()),
+            (None, None, None) => Payload::Text(String::new()),
         };
         Some(Self {
             message_id: frame.message_id,
             target,
-            content_type: frame.content.content_type,
+            content_type: content.content_type,
             payload,
-            timestamp: frame.content.timestamp,
+            timestamp: content.timestamp,
             accepted_at_ms: frame.timestamp_ms,
             position: position(&frame.epoch, frame.offset),
             traceparent: frame.traceparent,

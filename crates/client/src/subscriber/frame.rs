@@ -1,5 +1,8 @@
-//! The frames of client protocol version 1 in JSON form, as they stand on the wire.
+//! The frames of client protocol version 1: in JSON as they stand on the wire, in protobuf by [`proto`].
 
+pub mod proto;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::position::Position;
@@ -93,6 +96,9 @@ pub struct ContentFrame {
     pub content_type: String,
     pub data: Option<String>,
     pub data_base64: Option<String>,
+    /// In protobuf, instead of base64.
+    #[serde(skip)]
+    pub binary: Option<Bytes>,
     pub timestamp: i64,
 }
 

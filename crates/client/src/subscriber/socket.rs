@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -11,6 +12,7 @@ use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
         self, Message,
+        client::IntoClientRequest,
         protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
     },
 };
@@ -19,7 +21,7 @@ use super::{
     ack::Batch,
     address::NodeUrl,
     closing,
-    frame::{ClientFrame, ErrorFrame, ServerFrame, WelcomeFrame},
+    frame::{ClientFrame, ErrorFrame, ServerFrame, WelcomeFrame, proto},
     liveness::Liveness,
     position::Position,
 };
@@ -34,6 +36,16 @@ const FRAME_BYTES_MAX: usize = 16 << 20;
 /// A node that asks for more patience gets this much.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// How frames are written on the wire. What they say is the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// `pubsub.json.v1`: every node speaks it.
+    #[default]
+    Json,
+    /// `pubsub.proto.v1`: smaller, and bytes travel as they are. A node that does not speak it refuses the session.
+    Proto,
+}
+
 /// A session that got its `welcome`.
 pub struct Session {
     /// Counts the sessions of one subscriber.
@@ -44,6 +56,7 @@ pub struct Session {
     pub since: Option<Position>,
     pub liveness: Liveness,
     pub acks: Batch,
+    protocol: Protocol,
     socket: WebSocketStream<TcpStream>,
 }
 
@@ -70,17 +83,17 @@ impl Ended {
     }
 }
 
-/// Connects and waits for `welcome`, at most 10 s in all.
+/// Connects to this address, in this form, and waits for `welcome`, at most 10 s in all.
 pub async fn open(
     number: u64,
     url: NodeUrl,
-    request: String,
+    (address, protocol): (String, Protocol),
     since: Option<Position>,
 ) -> Result<Session, (NodeUrl, Ended)> {
-    match timeout(OPEN_TIMEOUT, connect(&url, request)).await {
+    match timeout(OPEN_TIMEOUT, connect(&url, &address, protocol)).await {
         Ok(Ok((socket, welcome))) => {
             let liveness = Liveness::new(welcome.ping_interval_ms, Instant::now());
-            Ok(Session { number, url, welcome, since, liveness, acks: Batch::default(), socket })
+            Ok(Session { number, url, welcome, since, liveness, acks: Batch::default(), protocol, socket })
         }
         Ok(Err(ended)) => Err((url, ended)),
         Err(_) => Err((url, Ended::lost("no welcome in time"))),
@@ -89,7 +102,8 @@ pub async fn open(
 
 async fn connect(
     url: &NodeUrl,
-    request: String,
+    address: &str,
+    protocol: Protocol,
 ) -> Result<(WebSocketStream<TcpStream>, WelcomeFrame), Ended> {
     let stream = TcpStream::connect(url.authority()).await.map_err(|error| Ended::lost(in_words(&error)))?;
     stream.set_nodelay(true).map_err(|error| Ended::lost(error.to_string()))?;
@@ -98,10 +112,14 @@ async fn connect(
         .write_buffer_size(0)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
+    let mut request = address.into_client_request().map_err(|error| Ended::lost(error.to_string()))?;
+    if protocol == Protocol::Proto {
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("pubsub.proto.v1"));
+    }
     let (mut socket, _) = client_async_with_config(request, stream, Some(config)).await.map_err(refusal)?;
     let mut refused: Option<ErrorFrame> = None;
     loop {
-        match read(socket.next().await) {
+        match read(protocol, socket.next().await) {
             Incoming::Frame(ServerFrame::Welcome(welcome)) => return Ok((socket, welcome)),
             Incoming::Frame(ServerFrame::Error(error)) => refused = Some(error),
             Incoming::Frame(_) | Incoming::Sign => {}
@@ -147,9 +165,12 @@ pub enum Incoming {
     Ended(Ended),
 }
 
-fn read(message: Option<Result<Message, tungstenite::Error>>) -> Incoming {
-    let text = match message {
-        Some(Ok(Message::Text(text))) => text,
+fn read(protocol: Protocol, message: Option<Result<Message, tungstenite::Error>>) -> Incoming {
+    let frame = match message {
+        Some(Ok(Message::Text(text))) if protocol == Protocol::Json => {
+            serde_json::from_str(&text).map_err(|error| error.to_string())
+        }
+        Some(Ok(Message::Binary(bytes))) if protocol == Protocol::Proto => proto::decode(bytes),
         Some(Ok(Message::Close(frame))) => {
             let (code, reason) = match frame {
                 Some(frame) => (frame.code.into(), frame.reason.to_string()),
@@ -161,7 +182,7 @@ fn read(message: Option<Result<Message, tungstenite::Error>>) -> Incoming {
         Some(Err(error)) => return Incoming::Ended(Ended::lost(error.to_string())),
         None => return Incoming::Ended(Ended::lost("the connection ended")),
     };
-    match serde_json::from_str(&text) {
+    match frame {
         Ok(frame) => Incoming::Frame(frame),
         Err(error) => {
             tracing::warn!(%error, "a frame that breaks the protocol is ignored");
@@ -173,15 +194,19 @@ fn read(message: Option<Result<Message, tungstenite::Error>>) -> Incoming {
 impl Session {
     /// The next thing from the node. Safe to drop before it is done.
     pub async fn next(&mut self) -> Incoming {
-        let incoming = read(self.socket.next().await);
+        let incoming = read(self.protocol, self.socket.next().await);
         self.liveness.heard(Instant::now());
         incoming
     }
 
     /// Sends a frame; an error means that the session is lost.
     pub async fn send(&mut self, frame: &ClientFrame) -> Result<(), Ended> {
-        let text = serde_json::to_string(frame).map_err(|error| Ended::lost(error.to_string()))?;
-        match timeout(SEND_TIMEOUT, self.socket.send(Message::text(text))).await {
+        let message = match self.protocol {
+            Protocol::Json => serde_json::to_string(frame).map(Message::text),
+            Protocol::Proto => Ok(Message::binary(proto::encode(frame))),
+        };
+        let message = message.map_err(|error| Ended::lost(error.to_string()))?;
+        match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Ended::lost(error.to_string())),
             Err(_) => Err(Ended::lost("the node takes no more bytes")),

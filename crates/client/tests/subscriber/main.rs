@@ -5,6 +5,7 @@
 mod acknowledging;
 mod moving;
 mod node;
+mod proto;
 mod resuming;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use roomcast_client::{Event, Subscriber};
 use serde_json::{Value, json};
 use tokio::{
@@ -56,8 +57,11 @@ impl Node {
                 continue;
             }
             let mut uri = String::new();
-            let note = |request: &Request, response: Response| {
+            let note = |request: &Request, mut response: Response| {
                 uri = request.uri().to_string();
+                if let Some(offered) = request.headers().get(SEC_WEBSOCKET_PROTOCOL) {
+                    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered.clone());
+                }
                 Ok(response)
             };
             let socket = tokio_tungstenite::accept_hdr_async(stream, note).await.unwrap();

@@ -40,7 +40,7 @@ impl Driver {
             ("token", who.token.as_deref()),
         ];
         let request = url.with_query(query.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        self.opening = Some(Box::pin(socket::open(self.last_session, url, request, since)));
+        self.opening = Some(Box::pin(socket::open(self.last_session, url, (request, who.protocol), since)));
     }
 
     pub(super) async fn on_opened(&mut self, session: Session) -> Option<Event> {

@@ -1,6 +1,9 @@
 //! A session of the product's own client.
 
-use roomcast_client::{Event as Told, Subscriber, subscriber::Continuity, subscriber::Position as Place};
+use roomcast_client::{
+    Event as Told, Subscriber,
+    subscriber::{Continuity, Position as Place, Protocol},
+};
 use tokio::sync::watch;
 
 use super::{Act, Order, Shared, connection::Profile, frame::number};
@@ -19,6 +22,10 @@ pub async fn run(
     for node in shared.nodes.iter().filter(|node| **node != first) {
         builder = builder.url(format!("ws://{node}/ws"));
     }
+    // On every node some of each.
+    let is_even = (index / shared.nodes.len()).is_multiple_of(2);
+    let protocol = if is_even { Protocol::Json } else { Protocol::Proto };
+    let builder = builder.protocol(protocol);
     let builder = builder.user_id(&profile.user).client_id(&profile.client_id).room(&profile.room_id);
     let mut subscriber = builder.start().expect("its settings are valid");
     let mut is_connected = false;
