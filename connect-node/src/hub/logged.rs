@@ -55,12 +55,12 @@ impl Core {
         self.state().users.get(user)?.sequence.clone()
     }
 
-    /// Those of all rooms and users that are such.
-    pub fn sequences(&self, is_such: impl Fn(&Sequence) -> bool) -> Vec<Arc<Sequence>> {
+    /// Those of all rooms and users.
+    pub fn sequences(&self) -> Vec<Arc<Sequence>> {
         let state = self.state();
         let rooms = state.rooms.iter().filter_map(|(_, _, members)| members.sequence.as_ref());
         let users = state.users.iter().filter_map(|(_, _, sessions)| sessions.sequence.as_ref());
-        rooms.chain(users).filter(|sequence| is_such(sequence)).cloned().collect()
+        rooms.chain(users).cloned().collect()
     }
 
     /// gRPC addresses of the push-managers whose lane is in sync.

@@ -62,7 +62,7 @@ impl Core {
         // Kept first: the announcement tells how many sessions are here, this one included.
         state.by_id[opened.session_id.slice()].insert(opened.session_id, opened.key);
         state.readers.add(session.encoding);
-        state.sessions.insert(opened.key, session);
+        state.sessions.insert(opened.key, Box::new(session));
         let (topic, announced) = state.enter_user(&opened.user_id, Instant::now());
         if let Some(session) = state.sessions.get_mut(&opened.key) {
             session.user_topic = Some(topic);

@@ -95,7 +95,7 @@ impl Members {
 /// See the module.
 pub struct State {
     has_user_logs: bool,
-    pub sessions: FxHashMap<SessionKey, Session>,
+    pub sessions: FxHashMap<SessionKey, Box<Session>>,
     /// Of those sessions.
     pub readers: Readers,
     /// Keys by id, in the slices of the reports.

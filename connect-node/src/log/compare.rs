@@ -4,9 +4,7 @@
 //! stood still, when a message was given up on its lane, and every log in turn every 30 s.
 
 use std::{
-    collections::hash_map::DefaultHasher,
-    hash::{Hash, Hasher},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -18,7 +16,7 @@ use super::sequence::Sequence;
 use crate::hub::Core;
 
 /// In how many parts, one a second, the logs are compared in turn.
-const PARTS: u64 = 30;
+const PARTS: usize = 30;
 const PART_EVERY: Duration = Duration::from_secs(1);
 /// When the second look after a broken lane comes: what its push-manager was about to append is there by then.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -66,7 +64,7 @@ impl Comparing {
 
 /// Runs until it is dropped.
 pub async fn run(hub: Arc<Core>) {
-    let mut part = 0;
+    let mut round = Round::default();
     let mut next_part = Instant::now() + PART_EVERY;
     loop {
         let next = hub.comparing.next().map_or(next_part, |next| next.min(next_part));
@@ -80,10 +78,9 @@ pub async fn run(hub: Arc<Core>) {
         let stood_still = now > until + STOOD_STILL;
         let is_due = hub.comparing.take(now);
         if is_due || stood_still {
-            compare(&hub, hub.sequences(|_| true)).await;
+            compare(&hub, hub.sequences()).await;
         } else if now >= next_part {
-            part = (part + 1) % PARTS;
-            compare(&hub, hub.sequences(|sequence| part_of(sequence) == part)).await;
+            compare(&hub, round.next(&hub)).await;
         }
         if now >= next_part {
             next_part = now + PART_EVERY;
@@ -91,10 +88,24 @@ pub async fn run(hub: Arc<Core>) {
     }
 }
 
-fn part_of(sequence: &Sequence) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    sequence.key.hash(&mut hasher);
-    hasher.finish() % PARTS
+/// One turn of all logs, of which a part is compared each second. Those that came since its begin were compared as they
+/// came, and are in the next one.
+#[derive(Default)]
+struct Round {
+    left: Vec<Weak<Sequence>>,
+    parts: usize,
+}
+
+impl Round {
+    fn next(&mut self, hub: &Core) -> Vec<Arc<Sequence>> {
+        if self.parts == 0 {
+            self.parts = PARTS;
+            self.left = hub.sequences().iter().map(Arc::downgrade).collect();
+        }
+        let part = self.left.len().div_ceil(self.parts);
+        self.parts -= 1;
+        self.left.drain(..part).filter_map(|sequence| sequence.upgrade()).collect()
+    }
 }
 
 async fn compare(hub: &Arc<Core>, sequences: Vec<Arc<Sequence>>) {
@@ -102,7 +113,8 @@ async fn compare(hub: &Arc<Core>, sequences: Vec<Arc<Sequence>>) {
         let asked = sequence.position().await;
         let answer = hub.reader.ask(sequence.query()).await;
         if let Some(log) = answer.and_then(|answer| Position::from_wire(answer.epoch, answer.offset)) {
-            sequence.compare(hub, asked, log).await;
+            // Boxed: it is large where something is missing, and hundreds wait for their answers here.
+            Box::pin(sequence.compare(hub, asked, log)).await;
         }
     };
     stream::iter(sequences).for_each_concurrent(TOGETHER, one).await;
