@@ -94,7 +94,16 @@ pub const MEASURES: &[Measure] = &[
             EVERY_WAY,
         )
     },
-    measure("latency", "single users of 10,000, 500 a second", 10_000, &["user", "--rate", "500"], EVERY_WAY),
+    Measure {
+        cores: Cores::All,
+        ..measure(
+            "latency",
+            "single users of 10,000, 500 a second, both cores for all",
+            10_000,
+            &["user", "--rate", "500"],
+            EVERY_WAY,
+        )
+    },
     measure("latency", "room of 1,000, 20 a second", 1_000, &["room", "--rate", "20"], BOTH),
     measure(
         "mixed",
