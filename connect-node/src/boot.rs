@@ -84,7 +84,7 @@ impl Starting {
         let shards = spawn_shards(shard_count, &shard_config, &hub, pages, &shard_metrics, &load)?;
         let mailboxes = Shards::new(shards.iter().map(ShardHandle::mailbox).collect());
         hub.set_shards(mailboxes.clone());
-        front.serve(rpc::router(hub.clone()));
+        front.serve_on(rpc::router(hub.clone()), shards.iter().map(ShardHandle::runtime).collect());
         let (end, mut accepting) = (CancellationToken::new(), JoinSet::new());
         let acceptor = Acceptor::run(http, mailboxes, load.clone(), shard_config, shard_metrics, end.clone());
         accepting.spawn(named("the client port", acceptor));

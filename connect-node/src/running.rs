@@ -164,7 +164,8 @@ impl Running {
     async fn close(self, flush_wait: Duration) -> Drained {
         let Self { front, hub, load, member, shards, mut tasks, mut accepting, end, operations, .. } = self;
         load.set_open(false);
-        stop_shards(&hub, shards, flush_wait).await;
+        // Their threads serve the lanes, which have the last words.
+        let threads = stop_shards(&hub, shards, flush_wait).await;
         hub.withdraw_all();
         let settled = async {
             while !hub.is_settled() {
@@ -182,7 +183,7 @@ impl Running {
         end.cancel();
         while accepting.join_next().await.is_some() {}
         front.close().await;
-        drop(operations);
+        drop((operations, threads));
         let drained = hub.departures.sum();
         let Drained { sessions, moved, closed, lost, gap_p99 } = drained;
         let gap_p99_ms = gap_p99.as_millis() as u64;
@@ -209,8 +210,8 @@ fn why(ended: Result<&'static str, tokio::task::JoinError>) -> String {
     }
 }
 
-async fn first_ended(shards: &mut [ShardHandle]) -> usize {
-    let endings = shards.iter_mut().enumerate().map(|(index, shard)| {
+async fn first_ended(shards: &[ShardHandle]) -> usize {
+    let endings = shards.iter().enumerate().map(|(index, shard)| {
         Box::pin(async move {
             shard.ended().await;
             index
@@ -219,14 +220,20 @@ async fn first_ended(shards: &mut [ShardHandle]) -> usize {
     select_all(endings).await.0
 }
 
-async fn stop_shards(hub: &Core, shards: Vec<ShardHandle>, flush_wait: Duration) {
+/// Those that stopped in time; the threads of the others are ended.
+async fn stop_shards(hub: &Core, shards: Vec<ShardHandle>, flush_wait: Duration) -> Vec<ShardHandle> {
     // A mailbox that stays full belongs to a shard that hangs; it is ended below.
     let stops = (0..shards.len() as u16)
         .map(|shard| timeout(MAILBOX_WAIT, hub.shards().send(shard, ToShard::Stop { flush_wait })));
     join_all(stops).await;
-    let endings = shards.into_iter().map(|shard| shard.join(flush_wait + SHARDS_END));
-    let late = join_all(endings).await.into_iter().filter(|in_time| !in_time).count();
-    if late > 0 {
-        tracing::warn!(shards = late, "shards did not end in time");
+    let count = shards.len();
+    let endings = shards.into_iter().map(async |shard: ShardHandle| {
+        let in_time = shard.stopped(flush_wait + SHARDS_END).await;
+        in_time.then_some(shard)
+    });
+    let stopped: Vec<_> = join_all(endings).await.into_iter().flatten().collect();
+    if stopped.len() < count {
+        tracing::warn!(shards = count - stopped.len(), "shards did not end in time");
     }
+    stopped
 }

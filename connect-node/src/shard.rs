@@ -50,11 +50,16 @@ use crate::{
     ports::{Hub, MAILBOX_CAPACITY, ToShard},
 };
 
-/// A running shard. Dropping it ends the thread at once, without a word to the sessions.
+/// A running shard. Dropping it ends the thread at once, without a word to the sessions. The thread serves connections
+/// of the other tiers as well ([`Self::runtime`]): those outlive the sessions, until the handle is dropped.
 #[derive(Debug)]
 pub struct ShardHandle {
     mailbox: mpsc::Sender<ToShard>,
-    ended: oneshot::Receiver<()>,
+    runtime: tokio::runtime::Handle,
+    /// The sessions have ended.
+    ended: CancellationToken,
+    /// The thread has.
+    gone: oneshot::Receiver<()>,
     end: DropGuard,
 }
 
@@ -64,25 +69,26 @@ impl ShardHandle {
         self.mailbox.clone()
     }
 
-    /// Resolves when the thread has ended, for whatever reason.
-    pub async fn ended(&mut self) {
-        // Closed without a word: the thread is gone as well.
-        let _ = (&mut self.ended).await;
+    /// Of its thread. What is started there holds up the sessions, so it must wait for nothing but sockets.
+    pub fn runtime(&self) -> tokio::runtime::Handle {
+        self.runtime.clone()
     }
 
-    /// Waits for the end that [`ToShard::Stop`] asked for; false when it took longer, and then ends the thread at once.
-    pub async fn join(self, within: Duration) -> bool {
-        let Self { ended, end, mailbox } = self;
-        let in_time = tokio::time::timeout(within, ended).await.is_ok();
-        drop((end, mailbox));
-        in_time
+    /// Resolves when its sessions have ended, for whatever reason.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Waits for the end of the sessions that [`ToShard::Stop`] asked for; false when it takes longer.
+    pub async fn stopped(&self, within: Duration) -> bool {
+        tokio::time::timeout(within, self.ended()).await.is_ok()
     }
 
     /// Ends the thread at once and waits until it and its sockets are gone, but no longer than `within`.
     pub async fn kill(self, within: Duration) -> bool {
-        let Self { ended, end, .. } = self;
+        let Self { gone, end, .. } = self;
         drop(end);
-        tokio::time::timeout(within, ended).await.is_ok()
+        tokio::time::timeout(within, gone).await.is_ok()
     }
 }
 
@@ -97,7 +103,9 @@ pub fn spawn(
     load: Arc<Load>,
 ) -> io::Result<ShardHandle> {
     let (mailbox, commands) = mpsc::channel(MAILBOX_CAPACITY);
-    let (ended, when_ended) = oneshot::channel();
+    let ended = CancellationToken::new();
+    let sessions = ended.clone().drop_guard();
+    let (gone, when_gone) = oneshot::channel();
     let (started, when_started) = std::sync::mpsc::sync_channel(1);
     let end = CancellationToken::new();
     let until = end.clone();
@@ -109,18 +117,20 @@ pub fn spawn(
             Ok(runtime) => runtime,
             Err(error) => return drop(started.send(Err(error))),
         };
-        let _ = started.send(Ok(()));
+        let _ = started.send(Ok(runtime.handle().clone()));
         let torn = AbortOnPanic;
         runtime.block_on(async {
             let shard = state::Shard::new(index, config, hub, load, metrics);
-            thread::run(shard, commands, pages, until).await;
+            thread::run(shard, commands, pages, until.clone()).await;
+            drop(sessions);
+            until.cancelled().await;
         });
         drop(runtime);
         std::mem::forget(torn);
-        let _ = ended.send(());
+        let _ = gone.send(());
     })?;
-    when_started.recv().map_err(io::Error::other)??;
-    Ok(ShardHandle { mailbox, ended: when_ended, end: end.drop_guard() })
+    let runtime = when_started.recv().map_err(io::Error::other)??;
+    Ok(ShardHandle { mailbox, runtime, ended, gone: when_gone, end: end.drop_guard() })
 }
 
 /// Ends the process when it is dropped by a panic.

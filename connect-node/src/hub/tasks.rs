@@ -1,4 +1,5 @@
-//! The tasks of the node's operations: they run on the main runtime, whoever starts them, and end with their owner.
+//! The tasks of the node's operations: they run on the main runtime, whoever starts them, or where they are started, and
+//! end with their owner.
 
 use std::future::Future;
 
@@ -18,10 +19,16 @@ impl Tasks {
         Self { runtime: Handle::current(), tracker: TaskTracker::new(), end: CancellationToken::new() }
     }
 
-    /// Starts an operation; it is dropped at its next await when the tasks end.
+    /// Starts an operation on the main runtime; it is dropped at its next await when the tasks end.
     pub fn spawn(&self, operation: impl Future<Output = ()> + Send + 'static) {
         let operation = self.end.clone().run_until_cancelled_owned(operation);
         self.tracker.spawn_on(async move { operation.await.unwrap_or_default() }, &self.runtime);
+    }
+
+    /// As [`Self::spawn`], on the runtime around this call.
+    pub fn spawn_here(&self, operation: impl Future<Output = ()> + Send + 'static) {
+        let operation = self.end.clone().run_until_cancelled_owned(operation);
+        self.tracker.spawn(async move { operation.await.unwrap_or_default() });
     }
 
     /// Ends all of them, and those started later.

@@ -60,7 +60,8 @@ pub async fn open(hub: Arc<Core>, mut down: Streaming<LaneDown>) -> Result<Up, S
         _end: seat.current.end.clone().drop_guard(),
     };
     let reader = Reader { hub: hub.clone(), lane, stream };
-    hub.tasks.spawn(reader.run(seat, first, down));
+    // With the connection, on a shard's thread: what it reads for that shard wakes no other thread.
+    hub.tasks.spawn_here(reader.run(seat, first, down));
     Ok(Box::pin(up.messages(LaneUp { hello: Some(reply), ..LaneUp::default() })))
 }
 

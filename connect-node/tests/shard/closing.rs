@@ -103,8 +103,8 @@ async fn a_stop_closes_every_session_with_4001_within_two_seconds() {
     for client in &mut clients {
         assert_eq!(client.close_code().await, 4001);
     }
-    for handle in std::mem::take(&mut node.handles) {
-        assert!(handle.join(DEADLINE).await);
+    for handle in &mut node.handles {
+        assert!(handle.stopped(DEADLINE).await);
     }
     assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
     node.hub.until("every close", |told| (told.closed.len() == 5).then_some(())).await;

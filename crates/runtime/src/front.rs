@@ -22,7 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{ServiceExt, service_fn};
 
-use crate::{Bound, Readiness, Telemetry, readiness::Phase, serve};
+use crate::{
+    Bound, Readiness, Telemetry,
+    listen::{Homes, serve, serve_on},
+    readiness::Phase,
+};
 
 /// When to try again what a service does not take yet.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -39,6 +43,7 @@ pub struct Front {
     service: &'static str,
     health: HealthReporter,
     door: Arc<OnceLock<Router>>,
+    homes: Homes,
     end: CancellationToken,
     servers: JoinSet<&'static str>,
 }
@@ -56,12 +61,24 @@ impl Front {
             .route_service("/grpc.health.v1.Health/{*method}", health_service)
             .merge(readiness.router())
             .fallback_service(service_fn(move |request| pass(behind.clone(), request)));
+        let homes = Homes::default();
         let end = CancellationToken::new();
         let mut servers = JoinSet::new();
-        servers.spawn(named("the gRPC port", serve(grpc, router, end.clone())));
+        servers.spawn(named("the gRPC port", serve_on(grpc, router, end.clone(), homes.clone())));
         let router = telemetry.router().merge(readiness.router());
         servers.spawn(named("the metrics port", serve(metrics, router, end.clone())));
-        Self { telemetry, readiness, grpc_address, metrics_address, service, health, door, end, servers }
+        Self {
+            telemetry,
+            readiness,
+            grpc_address,
+            metrics_address,
+            service,
+            health,
+            door,
+            homes,
+            end,
+            servers,
+        }
     }
 
     /// Where the gRPC service is served.
@@ -77,6 +94,12 @@ impl Front {
     /// Puts the service behind its port; the first call counts.
     pub fn serve(&self, router: Router) {
         let _ = self.door.set(router);
+    }
+
+    /// As [`Self::serve`], by these runtimes: each connection that comes from now on is one of theirs, in turn.
+    pub fn serve_on(&self, router: Router, runtimes: Vec<tokio::runtime::Handle>) {
+        self.homes.set(runtimes);
+        self.serve(router);
     }
 
     /// Says where the service is now, to `/ready` and to gRPC health checks.

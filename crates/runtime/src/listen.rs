@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -12,7 +13,11 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long requests under way may take after the end was asked for.
@@ -77,10 +82,35 @@ pub async fn bind(
     Ok(Bound { listener, address })
 }
 
+/// Where the connections of a port are served: where they are accepted until runtimes are named, then on those in turn.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Homes(Arc<OnceLock<Vec<Handle>>>);
+
+impl Homes {
+    /// Serves connections that come from now on by these runtimes; the first call counts, and none is no call.
+    pub fn set(&self, runtimes: Vec<Handle>) {
+        if !runtimes.is_empty() {
+            let _ = self.0.set(runtimes);
+        }
+    }
+
+    /// Where the `turn`th connection goes; `None` where it was accepted.
+    fn of(&self, turn: usize) -> Option<&Handle> {
+        let runtimes = self.0.get()?;
+        runtimes.get(turn % runtimes.len())
+    }
+}
+
 /// Serves a router until `end` is cancelled, then lets requests under way finish for two seconds. Dropping the
 /// future ends every connection at once. Speaks HTTP/1.1 and HTTP/2 with prior knowledge, so gRPC and JSON share it.
 pub async fn serve(bound: Bound, router: Router, end: CancellationToken) {
+    serve_on(bound, router, end, Homes::default()).await;
+}
+
+/// As [`serve`], each connection where `homes` says when it comes.
+pub(crate) async fn serve_on(bound: Bound, router: Router, end: CancellationToken, homes: Homes) {
     let mut connections = JoinSet::new();
+    let mut turn = 0;
     loop {
         let accepted = tokio::select! {
             accepted = bound.listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
@@ -91,7 +121,10 @@ pub async fn serve(bound: Bound, router: Router, end: CancellationToken) {
             Ok((stream, _)) => {
                 // Without it small replies wait for the peer's delayed acknowledgement.
                 let _ = stream.set_nodelay(true);
-                connections.spawn(connection(stream, router.clone(), end.clone()));
+                if let Err(error) = spawn(&mut connections, homes.of(turn), stream, &router, &end) {
+                    tracing::debug!(%error, "a connection was lost before it was served");
+                }
+                turn += 1;
             }
             Err(error) => {
                 // Out of descriptors, usually: others must end before the next one fits.
@@ -105,7 +138,31 @@ pub async fn serve(bound: Bound, router: Router, end: CancellationToken) {
     let _ = tokio::time::timeout(GRACE, all).await;
 }
 
-async fn connection(stream: tokio::net::TcpStream, router: Router, end: CancellationToken) {
+fn spawn(
+    connections: &mut JoinSet<()>,
+    home: Option<&Handle>,
+    stream: TcpStream,
+    router: &Router,
+    end: &CancellationToken,
+) -> io::Result<()> {
+    let (router, end) = (router.clone(), end.clone());
+    let Some(home) = home else {
+        connections.spawn(connection(stream, router, end));
+        return Ok(());
+    };
+    // The other runtime watches the socket, not this one.
+    let stream = stream.into_std()?;
+    let serving = async move {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => connection(stream, router, end).await,
+            Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
+        }
+    };
+    connections.spawn_on(serving, home);
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, router: Router, end: CancellationToken) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
     builder
