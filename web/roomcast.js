@@ -1,6 +1,6 @@
 /**
- * Roomcast client: holds one session with a Roomcast cluster (client protocol version 1, JSON form), keeps its rooms over
- * reconnects, and hands every push to the application once, in the order of its log. Where messages may be missing it says so.
+ * Roomcast client: holds one session with a Roomcast cluster (client protocol version 1, in JSON or protobuf), keeps its rooms
+ * over reconnects, and hands every push to the application once, in the order of its log. Where messages may be missing it says so.
  *
  * One ES module without dependencies or build step, for browsers and for runtimes with a global `WebSocket`.
  *
@@ -57,6 +57,8 @@ const CLOSE_TOO_SLOW = 4002;
 const CLOSE_NO_PONG = 4003;
 const CLOSE_TAKEN_OVER = 4500;
 
+/** Key of the bytes in content that came as bytes; no field can equal it. */
+const BYTES = Symbol("bytes");
 /** Key of the user's own log among the positions; no room id can equal it. */
 const OWN_LOG = Symbol("own log");
 /** Events that say something went wrong: without a listener they go to the console. */
@@ -68,7 +70,7 @@ const OPEN = 1;
  *
  * `code` is one of the protocol's codes (`ROOM_FULL`, `FORBIDDEN`, …) or one of this module's: `TIMEOUT` (no answer in
  * time), `CLOSED` (the client ended first), `NOT_CONNECTED`, `LEFT` (left before the join was answered),
- * `BAD_FRAME` (the server sent something that is no JSON object), `BAD_OPTION`.
+ * `BAD_FRAME` (the server sent something that is no frame of the protocol), `BAD_OPTION`.
  */
 export class RoomcastError extends Error {
   /**
@@ -106,10 +108,11 @@ export class Push {
   get traceId() { return this.traceparent?.split("-")[1] ?? null; }
 
   /** True when the publisher sent bytes (`data_base64`) and not text. */
-  get isBinary() { return this.content.data_base64 !== undefined; }
+  get isBinary() { return this.content[BYTES] !== undefined || this.content.data_base64 !== undefined; }
 
-  /** The content as bytes. Throws when `data_base64` is not base64. */
+  /** The content as bytes, in a buffer of their own. Throws when `data_base64` is not base64. */
   get bytes() {
+    if (this.content[BYTES]) return this.content[BYTES].slice();
     return this.isBinary ? decodeBase64(this.content.data_base64) : new TextEncoder().encode(this.content.data ?? "");
   }
 
@@ -150,6 +153,8 @@ export function isReconnectable(code) {
 export function decodeBase64(text) {
   return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 }
+
+function encodeBase64(bytes) { return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")); }
 
 /**
  * A client_id as the protocol wants it, from 128 random bits.
@@ -582,9 +587,278 @@ function isWebSocketUrl(url) {
   }
 }
 
+/** How protobuf writes a field: its wire type. */
+const VARINT = 0;
+const FIXED64 = 1;
+const LENGTH_DELIMITED = 2;
+const FIXED32 = 5;
+const TOO_SHORT = "it ends too early";
+
+/** Reads the pieces of a protobuf message; throws when it ends within one. */
+class PieceReader {
+  #bytes;
+  #at = 0;
+
+  constructor(bytes) { this.#bytes = bytes; }
+
+  get isAtEnd() { return this.#at === this.#bytes.length; }
+
+  /** A number as `JSON.parse` gives it: exact below 2^53, the nearest one above. */
+  varint(isSigned = false) {
+    let [low, high] = [0, 0];
+    for (let shift = 0; shift < 64; shift += 7) {
+      if (this.isAtEnd) throw new RangeError(TOO_SHORT);
+      const byte = this.#bytes[this.#at];
+      const bits = byte & 0x7f;
+      this.#at += 1;
+      if (shift < 32) low |= bits << shift;
+      if (shift >= 28) high |= shift < 32 ? bits >>> 4 : bits << (shift - 32);
+      if (byte < 0x80) return (isSigned ? high : high >>> 0) * 2 ** 32 + (low >>> 0);
+    }
+    throw new RangeError("a number has more than 64 bits");
+  }
+
+  /** So many bytes, within the buffer of the frame. */
+  take(count) {
+    const end = this.#at + count;
+    if (end > this.#bytes.length) throw new RangeError(TOO_SHORT);
+    const taken = this.#bytes.subarray(this.#at, end);
+    this.#at = end;
+    return taken;
+  }
+
+  delimited() { return this.take(this.varint()); }
+
+  skip(wireType) {
+    if (wireType === VARINT) this.varint();
+    else if (wireType === FIXED64) this.take(8);
+    else if (wireType === LENGTH_DELIMITED) this.delimited();
+    else if (wireType === FIXED32) this.take(4);
+    else throw new RangeError(`wire type ${wireType} is unknown`);
+  }
+}
+
+function varintBytes(number) {
+  const bytes = [];
+  let rest = BigInt.asUintN(64, BigInt(number));
+  for (; rest > 0x7fn; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80);
+  return [...bytes, Number(rest)];
+}
+
+/** Made when it is first needed: a runtime without it still speaks JSON. */
+let utf8 = null;
+
+function decodeUtf8(bytes) {
+  utf8 ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  return utf8.decode(bytes);
+}
+
+const ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/** The 26 digits of 5 bits have room for two bits more than 16 bytes: the first two are 0. */
+function ulidOf(bytes) {
+  if (bytes.length !== 16) throw new RangeError(`message_id has ${bytes.length} bytes; it takes 16`);
+  let [digits, kept, bits] = ["", 0, 2];
+  for (const byte of bytes) {
+    kept = (kept << 8) | byte;
+    bits += 8;
+    while (bits >= 5) {
+      bits -= 5;
+      digits += ULID_DIGITS[(kept >>> bits) & 0x1f];
+    }
+  }
+  return digits;
+}
+
+function ulidBytes(digits) {
+  const bytes = [];
+  let [kept, bits] = [0, -2];
+  for (const digit of digits) {
+    kept = (kept << 5) | ULID_DIGITS.indexOf(digit);
+    bits += 5;
+    if (bits < 8) continue;
+    bits -= 8;
+    bytes.push((kept >>> bits) & 0xff);
+  }
+  return Uint8Array.from(bytes);
+}
+
+function epochOf(bytes) {
+  const number = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+  return number === 0n ? undefined : number.toString(16).padStart(16, "0");
+}
+
+/** An epoch that no node wrote is 0, which nobody knows. */
+function epochBytes(epoch) {
+  const bytes = new Uint8Array(8);
+  if (/^[0-9a-f]{16}$/.test(epoch)) new DataView(bytes.buffer).setBigUint64(0, BigInt(`0x${epoch}`), true);
+  return bytes;
+}
+
+/**
+ * Kinds of fields: `wireType`; `absent`, the value that is not written and that a field which did not come has, `undefined` where
+ * JSON then lacks it, too; `read(pieces)` gives the value that JSON has; `write(value)` gives bytes.
+ */
+const NUMBER = { wireType: VARINT, absent: 0, read: (pieces) => pieces.varint(), write: varintBytes };
+const SIGNED = { ...NUMBER, read: (pieces) => pieces.varint(true) };
+const FLAG = { wireType: VARINT, absent: false, read: (pieces) => pieces.varint() !== 0 };
+const TEXT = {
+  wireType: LENGTH_DELIMITED, absent: "",
+  read: (pieces) => decodeUtf8(pieces.delimited()),
+  write: (text) => new TextEncoder().encode(text),
+};
+const BASE64 = { wireType: LENGTH_DELIMITED, read: (pieces) => pieces.delimited(), write: decodeBase64 };
+const ULID = { wireType: LENGTH_DELIMITED, read: (pieces) => ulidOf(pieces.delimited()), write: ulidBytes };
+const EPOCH = { wireType: FIXED64, read: (pieces) => epochOf(pieces.take(8)), write: epochBytes };
+const optional = (kind) => ({ ...kind, absent: undefined });
+const unlessZero = (kind) => ({ ...kind, absent: undefined, read: (pieces) => kind.read(pieces) || undefined });
+const listOf = (kind) => ({ ...kind, isList: true });
+
+/** One of these words, in the order of their numbers; of one that a later version brought, the number. */
+function wordOf(...words) {
+  const read = (pieces) => {
+    const index = pieces.varint(true);
+    return words[index] ?? String(index);
+  };
+  const write = (word) => {
+    if (!words.includes(word)) throw new RoomcastError("BAD_REQUEST", `content.type takes ${words.join(", ")}, not "${word}"`);
+    return varintBytes(words.indexOf(word));
+  };
+  return { wireType: VARINT, absent: words[0], read, write };
+}
+
+/** A message whose fields are numbered from 1 on. */
+function messageOf(fieldsByName) {
+  const fields = Object.entries(fieldsByName);
+  return {
+    wireType: LENGTH_DELIMITED,
+    read: (pieces) => readMessage(pieces.delimited(), fields),
+    write: (object) => writeMessage(object, fields),
+    fields,
+  };
+}
+
+function readMessage(bytes, fields) {
+  const pieces = new PieceReader(bytes);
+  const values = [];
+  while (!pieces.isAtEnd) {
+    const tag = pieces.varint();
+    const [wireType, index] = [tag % 8, Math.floor(tag / 8) - 1];
+    const [name, kind] = fields[index] ?? [];
+    if (index < 0) throw new RangeError("a field has the number 0");
+    if (kind && kind.wireType !== wireType) throw new RangeError(`${name} has wire type ${wireType}; it takes ${kind.wireType}`);
+    if (kind) values[index] = kind.read(pieces);
+    else pieces.skip(wireType);
+  }
+  const object = {};
+  fields.forEach(([name, kind], index) => put(object, name, kind, values[index] ?? kind.absent));
+  return object;
+}
+
+/** An offset is one in an epoch. Bytes are written in base64 when somebody asks for that. */
+function put(object, name, kind, value) {
+  if (value === undefined || (name === "offset" && object.epoch === undefined)) return;
+  if (kind === BASE64) {
+    Object.defineProperty(object, name, { enumerable: true, get: () => encodeBase64(value) });
+    Object.defineProperty(object, BYTES, { value });
+  } else {
+    object[name] = value;
+  }
+}
+
+/** The parts of a field: its tag, its length if that is not known from the tag, its value. */
+function fieldBytes(number, kind, value) {
+  const bytes = kind.write(value);
+  const tag = varintBytes(number * 8 + kind.wireType);
+  return kind.wireType === LENGTH_DELIMITED ? [tag, varintBytes(bytes.length), bytes] : [tag, bytes];
+}
+
+function writeMessage(object, fields) {
+  const parts = fields.flatMap(([name, kind], index) => {
+    const values = kind.isList ? object[name] : [object[name]].filter((value) => value !== undefined && value !== kind.absent);
+    return values.flatMap((value) => fieldBytes(index + 1, kind, value));
+  });
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+/** The messages of `proto/pubsub/client.proto`, with the names of JSON. */
+const CONTENT = messageOf({
+  type: wordOf("TEXT", "AUDIO", "TRANSLATION", "SYSTEM", "STATE"),
+  data: optional(TEXT), data_base64: BASE64, timestamp: SIGNED,
+});
+const SERVER_FRAME = messageOf({
+  id: optional(NUMBER),
+  welcome: messageOf({
+    protocol: NUMBER, session_id: TEXT, node_id: TEXT, user_id: TEXT, client_id: TEXT,
+    ping_interval_ms: NUMBER, server_time_ms: SIGNED, limits: messageOf({ frame_bytes: NUMBER, rooms: NUMBER }),
+    epoch: EPOCH, offset: NUMBER, recovered: optional(FLAG),
+  }),
+  joined: messageOf({
+    room_id: TEXT, members: NUMBER, epoch: EPOCH, offset: NUMBER, recovered: optional(FLAG), read_offset: optional(NUMBER),
+  }),
+  left: messageOf({ room_id: TEXT, reason: wordOf("LEFT", "KICKED", "EVICTED", "ROOM_DELETED") }),
+  push: messageOf({
+    target: wordOf("room", "user", "all"), message_id: ULID, room_id: unlessZero(TEXT), epoch: EPOCH, offset: NUMBER,
+    content: CONTENT, timestamp_ms: SIGNED, ack: unlessZero(FLAG), traceparent: unlessZero(TEXT),
+  }),
+  gap: messageOf({ room_id: unlessZero(TEXT), epoch: EPOCH, offset: NUMBER }),
+  notice: messageOf({ reason: wordOf("DRAINING"), reconnect_after_ms: NUMBER }),
+  error: messageOf({ room_id: unlessZero(TEXT), code: TEXT, message: TEXT, retry_after_ms: unlessZero(NUMBER) }),
+  pong: messageOf({}),
+});
+const CLIENT_FRAME = messageOf({
+  id: optional(NUMBER),
+  join: messageOf({ room_id: TEXT, since: messageOf({ epoch: EPOCH, offset: NUMBER }) }),
+  leave: messageOf({ room_id: TEXT }),
+  ack: messageOf({ message_ids: listOf(ULID) }),
+  received: messageOf({ items: listOf(messageOf({ message_id: ULID, at_ms: NUMBER })) }),
+  ping: messageOf({}),
+  publish: messageOf({ room_id: TEXT, content: CONTENT }),
+});
+
+function readJson(data) {
+  const frame = JSON.parse(data);
+  if (frame === null || typeof frame !== "object" || Array.isArray(frame)) throw new TypeError("it is another value");
+  return frame;
+}
+
+/** A frame that has nothing known is of no type. */
+function readProto(data) {
+  if (data?.byteLength === undefined) throw new TypeError("it is no binary message");
+  const { id, ...frames } = readMessage(new Uint8Array(data), SERVER_FRAME.fields);
+  const [[type, fields] = []] = Object.entries(frames);
+  return { type, ...(id === undefined ? {} : { id }), ...fields };
+}
+
+function writeProto({ type, id, ...fields }) { return writeMessage({ id, [type]: fields }, CLIENT_FRAME.fields); }
+
+/**
+ * How frames are written, by the option `protocol`. `subprotocol` is offered to the node, which takes none for JSON; `write(frame)`
+ * gives what the socket sends; `read(data)` gives the frame of what it brought and throws when it is none, that is no `what`.
+ */
+const FORMS = {
+  json: { subprotocol: undefined, what: "JSON object", write: (frame) => JSON.stringify(frame), read: readJson },
+  proto: { subprotocol: "pubsub.proto.v1", what: "protobuf of pubsub.proto.v1", write: writeProto, read: readProto },
+};
+
+/** What cannot be read counts as an error that the server sent. */
+function readFrame(form, data) {
+  try {
+    return form.read(data);
+  } catch (error) {
+    return { type: "error", code: "BAD_FRAME", message: `the server sent a frame that is no ${form.what}: ${error.message}` };
+  }
+}
+
 /**
  * One socket from its opening to its end, with the liveness rules.
- * `hooks`: `onFrame(connection, frame)`, `onClose(connection, code, reason)`, `onRaw(direction, text, connection)`,
+ * `hooks`: `onFrame(connection, frame)`, `onClose(connection, code, reason)`, `onRaw(direction, data, frame, connection)`,
  * `onAcknowledged(message_ids)`.
  */
 class Connection {
@@ -595,6 +869,7 @@ class Connection {
   #roundTrip = 0;
   #acks;
   #reports;
+  #form;
   #clock;
   #nextId;
   #hooks;
@@ -602,9 +877,10 @@ class Connection {
   #timer = null;
   #heardAt = 0;
 
-  constructor({ url, since, address, WebSocket, clock, nextId, hooks }) {
+  constructor({ url, since, address, form, WebSocket, clock, nextId, hooks }) {
     this.url = url;
     this.since = since;
+    this.#form = form;
     this.#clock = clock;
     this.#nextId = nextId;
     this.#hooks = hooks;
@@ -616,7 +892,8 @@ class Connection {
     this.#reports = new Batch(clock, RECEIVED_RULE, (items) => this.send({ type: "received", items }));
     this.#arm(WELCOME_TIMEOUT_MS, () => this.#give(CLOSE_LOST, "no welcome in time"));
     try {
-      this.#socket = new WebSocket(address());
+      this.#socket = new WebSocket(address(), form.subprotocol);
+      this.#socket.binaryType = "arraybuffer";
       this.#socket.onmessage = (event) => this.#receive(event.data);
       this.#socket.onclose = (event) => this.#give(event.code, event.reason);
       this.#socket.onerror = () => {};
@@ -628,9 +905,9 @@ class Connection {
   /** False when the socket cannot take it. */
   send(frame) {
     if (!this.isOpen || this.#socket?.readyState !== OPEN) return false;
-    const text = JSON.stringify(frame);
-    this.#socket.send(text);
-    this.#hooks.onRaw("sent", text, this);
+    const data = this.#form.write(frame);
+    this.#socket.send(data);
+    this.#hooks.onRaw("sent", data, frame, this);
     return true;
   }
 
@@ -672,11 +949,10 @@ class Connection {
     this.#hooks.onClose(this, code, reason ?? "");
   }
 
-  #receive(text) {
+  #receive(data) {
     this.#heardAt = this.#clock.now();
-    if (typeof text !== "string") return;
-    this.#hooks.onRaw("received", text, this);
-    const frame = parseFrame(text);
+    const frame = readFrame(this.#form, data);
+    this.#hooks.onRaw("received", data, frame, this);
     if (frame.type === "welcome" && !this.welcome) {
       this.welcome = frame;
       if (frame.server_time_ms > 0) this.#ahead = frame.server_time_ms - this.#heardAt;
@@ -710,16 +986,6 @@ class Connection {
     this.#clock.clearTimeout(this.#timer);
     this.#timer = this.#clock.setTimeout(callback, ms);
   }
-}
-
-function parseFrame(text) {
-  try {
-    const frame = JSON.parse(text);
-    if (frame !== null && typeof frame === "object" && !Array.isArray(frame)) return frame;
-  } catch {
-    // Reported below like every other frame that is no object.
-  }
-  return { type: "error", code: "BAD_FRAME", message: "the server sent a frame that is no JSON object" };
 }
 
 /**
@@ -1073,6 +1339,7 @@ export class RoomcastClient {
 
   /**
    * Publishes into a room whose card allows it. The protocol confirms nothing: a refusal comes as an `error` event with this id.
+   * Throws for content that the form of the frames cannot say.
    * @param {string} roomId
    * @param {{type: string, data?: string, data_base64?: string, timestamp?: number}} content
    * @returns {number} the frame id
@@ -1135,13 +1402,12 @@ export class RoomcastClient {
     if (this.#current) this.#isMoving = true;
     if (this.#state === "reconnecting") this.#setState("reconnecting", { url, attempt: this.#attempt });
     this.#opening = new Connection({
-      url, since, address: () => this.#address(url, since), WebSocket: this.#options.WebSocket, clock: this.#clock,
+      url, since, address: () => this.#address(url, since), form: this.#options.form, WebSocket: this.#options.WebSocket, clock: this.#clock,
       nextId: () => this.#nextId(),
       hooks: {
         onFrame: (connection, frame) => this.#onFrame(connection, frame),
         onClose: (connection, code, reason) => this.#onClose(connection, code, reason),
-        onRaw: (direction, text, { url }) =>
-          this.#events.has("frame") && this.#events.emit("frame", { direction, text, url, at_ms: this.#clock.now() }),
+        onRaw: (direction, data, frame, connection) => this.#onRaw(direction, data, frame, connection),
         onAcknowledged: (message_ids) => this.#events.emit("acknowledged", { message_ids, at_ms: this.#clock.now() }),
       },
     });
@@ -1159,6 +1425,12 @@ export class RoomcastClient {
     }).filter(([, value]) => value !== undefined && value !== null);
     const text = query.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
     return url + (url.includes("?") ? "&" : "?") + text;
+  }
+
+  #onRaw(direction, data, frame, { url }) {
+    if (!this.#events.has("frame")) return;
+    const text = typeof data === "string" ? data : JSON.stringify(frame);
+    this.#events.emit("frame", { direction, text, url, at_ms: this.#clock.now() });
   }
 
   #onFrame(connection, frame) {
@@ -1349,7 +1621,7 @@ function closedError(code, reason) {
 }
 
 function checkOptions(options) {
-  const { userId, token, clientId = randomClientId(), ack = "receipt", onGap } = options;
+  const { userId, token, clientId = randomClientId(), ack = "receipt", protocol = "json", onGap } = options;
   if (typeof onGap !== "function" && onGap !== null) {
     throw new TypeError("onGap is required: a function that is told where messages may be missing, or null to do without");
   }
@@ -1361,11 +1633,12 @@ function checkOptions(options) {
   if (!userId && !token) refuse("userId is required without a token");
   if (!/^[A-Za-z0-9._-]{1,64}$/.test(clientId)) refuse("clientId must be 1-64 characters of A-Za-z0-9._-");
   if (ack !== "receipt" && ack !== "handler") refuse(`ack must be "receipt" or "handler", not "${ack}"`);
+  if (protocol !== "json" && protocol !== "proto") refuse(`protocol must be "json" or "proto", not "${protocol}"`);
   const WebSocket = options.WebSocket ?? globalThis.WebSocket;
   if (!WebSocket) refuse("this runtime has no WebSocket: pass one as the option WebSocket");
   const fetch = options.discover === false ? undefined : options.fetch ?? globalThis.fetch?.bind(globalThis);
   return {
-    url, userId, userName: options.userName, token, clientId, ack, WebSocket, fetch,
+    url, userId, userName: options.userName, token, clientId, ack, form: FORMS[protocol], WebSocket, fetch,
     reportReceived: options.reportReceived === true,
     rooms: options.rooms ?? [],
     resume: options.resume,

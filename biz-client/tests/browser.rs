@@ -289,3 +289,57 @@ async fn a_page_says_where_messages_may_be_missing() -> Result<()> {
     cluster.finish().await;
     Ok(())
 }
+
+/// Notes what each socket of the page sends: its sub-protocol, and whether it is text.
+const NOTE_WHAT_IS_SENT: &str = "
+    const { send } = WebSocket.prototype;
+    window.sent = [];
+    WebSocket.prototype.send = function (data) {
+        window.sent.push(`${this.protocol} ${typeof data === 'string' ? 'text' : 'bytes'}`);
+        return send.call(this, data);
+    };";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_speaks_protobuf_receives_acknowledges_and_comes_back() -> Result<()> {
+    let cluster = Cluster::builder().nodes(2).start().await;
+    let driver = Driver::start().await?;
+    let page = driver.window().await?;
+    let node = cluster.node(0).http_address();
+    page.goto(&format!("http://{node}/?user=user-001&room=room-001&protocol=proto")).await?;
+    page.execute(NOTE_WHAT_IS_SENT, vec![]).await?;
+    page.find(Locator::Id("connect")).await?.click().await?;
+    connected_to(&page, &["connect-node-1"]).await;
+
+    let api = cluster.api(0);
+    let push = async |content| {
+        let options = json!({"ack": true, "wait": "ACKED", "wait_ms": 20_000});
+        let (_, reply) =
+            api.post("/v1/push/room/room-001", json!({"content": content, "options": options})).await;
+        outcome(&reply, "ACKED")
+    };
+    ensure!(push(json!({"data": "Grüße 😀"})).await == 1, "a text is acknowledged");
+    ensure!(push(json!({"type": "STATE", "data": r#"{"on":true}"#})).await == 1, "so is JSON");
+    ensure!(push(json!({"data_base64": "AP+A"})).await == 1, "so are bytes");
+    received(&page, "Grüße 😀").await;
+    received(&page, r#"{"on":true}"#).await;
+    shown(&page, "bytes", "#messages .hex", |text| text == "00 ff 80").await;
+
+    cut(&page).await?;
+    api.push_room("room-001", "missed").await;
+    api.push_user("user-001", "mine").await;
+    connected_to(&page, &["connect-node-1", "connect-node-2"]).await;
+    received(&page, "missed").await;
+    received(&page, "mine").await;
+    let recovered = markers(&page, "recovered").await;
+    ensure!(recovered.iter().any(|text| text.contains("Recovered room-001 from #")), "{recovered:?}");
+    ensure!(markers(&page, "gap").await.is_empty(), "{:?}", markers(&page, "gap").await);
+    let errors = page.find(Locator::Id("errors")).await?.text().await?;
+    ensure!(!errors.contains("BAD_"), "neither side refused a frame: {errors}");
+
+    let sent = page.execute("return [...new Set(window.sent)]", vec![]).await?;
+    ensure!(sent == json!(["pubsub.proto.v1 bytes"]), "{sent}");
+    page.close().await?;
+    driver.stop().await;
+    cluster.finish().await;
+    Ok(())
+}

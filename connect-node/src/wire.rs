@@ -18,3 +18,6 @@ pub use server::{Push, PushFrame, ServerFrame, Welcome};
 
 /// Version of the protocol, as `welcome` names it.
 pub const PROTOCOL: u32 = 1;
+
+#[cfg(test)]
+mod golden_tests;

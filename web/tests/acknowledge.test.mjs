@@ -1,25 +1,22 @@
 /** What a client says about the pushes it got: acknowledgements, and reports of when they came. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { Cluster, node, push, settle } from "./cluster.mjs";
+import { idOf, nameOf, node, push, scenario, settle } from "./cluster.mjs";
 
 const TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/** The message ids of each `ack` frame that a socket sent. */
-const acks = (socket) => socket.frames("ack").map((frame) => frame.message_ids);
-const wanted = (id, fields = {}) => push(id, { ack: true, ...fields });
+/** The messages of each `ack` frame that a socket sent. */
+const acks = (socket) => socket.frames("ack").map((frame) => frame.message_ids.map(nameOf));
+const wanted = (name, fields = {}) => push(name, { ack: true, ...fields });
 
 /** A client that acknowledges by handler, in one room, with this listener of pushes. */
-async function handling(listener, options = {}) {
-  const cluster = new Cluster();
+async function handling(cluster, listener, options = {}) {
   const client = await cluster.connected({ rooms: ["room-001"], ack: "handler", recorded: ["acknowledged"], ...options });
   client.on("push", listener);
-  return { cluster, client };
+  return client;
 }
 
-test("acknowledgements_leave_in_batches", async () => {
-  const cluster = new Cluster();
+scenario("acknowledgements_leave_in_batches", async (cluster) => {
   await cluster.connected({ rooms: ["room-001"] });
   for (let n = 0; n < 300; n += 1) cluster.socket.receive(wanted(`m${n}`));
   cluster.socket.receive(push("unwanted"));
@@ -27,11 +24,10 @@ test("acknowledgements_leave_in_batches", async () => {
   await cluster.clock.advance(1000);
   assert.deepEqual(acks(cluster.socket).map((ids) => ids.length), [256, 44]);
   assert.equal(acks(cluster.socket)[1].at(-1), "m299");
-  assert.deepEqual(cluster.of("acknowledged").map((event) => event.message_ids), acks(cluster.socket));
+  assert.deepEqual(cluster.of("acknowledged").map((event) => event.message_ids.map(nameOf)), acks(cluster.socket));
 });
 
-test("no_flood_of_messages_makes_more_frames_than_a_session_may_send", async () => {
-  const cluster = new Cluster();
+scenario("no_flood_of_messages_makes_more_frames_than_a_session_may_send", async (cluster) => {
   await cluster.connected({ rooms: ["room-001"], reportReceived: true });
   const before = cluster.socket.sent.length;
   const seconds = 5;
@@ -46,8 +42,7 @@ test("no_flood_of_messages_makes_more_frames_than_a_session_may_send", async () 
   assert.ok(cluster.socket.frames("received").every((frame) => frame.items.length <= 64));
 });
 
-test("a_repeat_is_acknowledged_again", async () => {
-  const cluster = new Cluster();
+scenario("a_repeat_is_acknowledged_again", async (cluster) => {
   await cluster.connected({ rooms: ["room-001"] });
   for (const _ of [1, 2]) {
     cluster.socket.receive(wanted("m1"));
@@ -57,8 +52,7 @@ test("a_repeat_is_acknowledged_again", async () => {
   assert.equal(cluster.of("push").length, 1);
 });
 
-test("what_a_lost_session_was_sent_is_not_acknowledged_on_the_next", async () => {
-  const cluster = new Cluster();
+scenario("what_a_lost_session_was_sent_is_not_acknowledged_on_the_next", async (cluster) => {
   await cluster.connected({ rooms: ["room-001"], reportReceived: true });
   cluster.socket.receive(wanted("m1", { traceparent: TRACEPARENT }));
   cluster.socket.drop();
@@ -72,8 +66,7 @@ test("what_a_lost_session_was_sent_is_not_acknowledged_on_the_next", async () =>
   assert.deepEqual(acks(cluster.socket), [["m1"]]);
 });
 
-test("each_session_of_a_move_gets_the_acknowledgements_of_what_it_sent", async () => {
-  const cluster = new Cluster();
+scenario("each_session_of_a_move_gets_the_acknowledgements_of_what_it_sent", async (cluster) => {
   cluster.serveNodes([node("n1"), node("n2")]);
   await cluster.connected({ rooms: ["room-001"] });
   const old = cluster.socket;
@@ -89,8 +82,7 @@ test("each_session_of_a_move_gets_the_acknowledgements_of_what_it_sent", async (
   assert.deepEqual([acks(old), acks(next)], [[["m1"]], [["m2"]]]);
 });
 
-test("leaving_a_room_first_acknowledges_what_came", async () => {
-  const cluster = new Cluster();
+scenario("leaving_a_room_first_acknowledges_what_came", async (cluster) => {
   const client = await cluster.connected({ rooms: ["room-001"] });
   cluster.socket.receive(wanted("m1"));
   client.leave("room-001").catch(() => {});
@@ -98,13 +90,12 @@ test("leaving_a_room_first_acknowledges_what_came", async () => {
   client.close();
 });
 
-test("a_page_that_goes_away_first_acknowledges_what_came", async (context) => {
+scenario("a_page_that_goes_away_first_acknowledges_what_came", async (cluster, context) => {
   const page = new EventTarget();
   for (const method of ["addEventListener", "removeEventListener"]) {
     globalThis[method] = page[method].bind(page);
     context.after(() => delete globalThis[method]);
   }
-  const cluster = new Cluster();
   const client = await cluster.connected({ rooms: ["room-001"] });
   cluster.socket.receive(wanted("m1"));
   page.dispatchEvent(new Event("pagehide"));
@@ -114,20 +105,20 @@ test("a_page_that_goes_away_first_acknowledges_what_came", async (context) => {
   assert.equal(cluster.socket.closedWith.code, 1000);
 });
 
-test("by_handler_a_message_is_acknowledged_when_the_listener_returned", async () => {
+scenario("by_handler_a_message_is_acknowledged_when_the_listener_returned", async (cluster) => {
   const handled = [];
-  const { cluster } = await handling((event) => {
+  await handling(cluster, (event) => {
     assert.deepEqual(acks(cluster.socket), []);
-    handled.push(event.message_id);
+    handled.push(nameOf(event.message_id));
   });
   cluster.socket.receive(wanted("m1"));
   await cluster.clock.advance(1000);
   assert.deepEqual([handled, acks(cluster.socket)], [["m1"], [["m1"]]]);
 });
 
-test("by_handler_a_message_is_acknowledged_when_the_promise_came_true", async () => {
+scenario("by_handler_a_message_is_acknowledged_when_the_promise_came_true", async (cluster) => {
   const open = new Map();
-  const { cluster } = await handling((event) => new Promise((resolve) => open.set(event.message_id, resolve)));
+  await handling(cluster, (event) => new Promise((resolve) => open.set(nameOf(event.message_id), resolve)));
   cluster.socket.receive(wanted("m1"));
   cluster.socket.receive(wanted("m2"));
   cluster.socket.receive(wanted("m1"));
@@ -141,11 +132,11 @@ test("by_handler_a_message_is_acknowledged_when_the_promise_came_true", async ()
   assert.deepEqual(acks(cluster.socket), [["m2"], ["m1"]]);
 });
 
-test("a_handler_that_fails_acknowledges_nothing_not_even_a_repeat", async (context) => {
+scenario("a_handler_that_fails_acknowledges_nothing_not_even_a_repeat", async (cluster, context) => {
   const failures = context.mock.method(console, "error", () => {});
-  const { cluster } = await handling(({ message_id }) => {
-    if (message_id === "throws") throw new Error("mine");
-    return message_id === "rejects" ? Promise.reject(new Error("mine")) : undefined;
+  await handling(cluster, ({ message_id }) => {
+    if (nameOf(message_id) === "throws") throw new Error("mine");
+    return nameOf(message_id) === "rejects" ? Promise.reject(new Error("mine")) : undefined;
   });
   for (const id of ["throws", "rejects", "works", "throws", "rejects"]) cluster.socket.receive(wanted(id));
   await cluster.clock.advance(1000);
@@ -153,17 +144,16 @@ test("a_handler_that_fails_acknowledges_nothing_not_even_a_repeat", async (conte
   assert.equal(failures.mock.callCount(), 2);
 });
 
-test("by_handler_nothing_is_acknowledged_that_nobody_listens_to", async () => {
-  const cluster = new Cluster();
+scenario("by_handler_nothing_is_acknowledged_that_nobody_listens_to", async (cluster) => {
   await cluster.connected({ rooms: ["room-001"], ack: "handler", recorded: ["error"] });
   cluster.socket.receive(wanted("m1"));
   await cluster.clock.advance(1000);
   assert.deepEqual(acks(cluster.socket), []);
 });
 
-test("a_handler_that_ends_after_its_session_acknowledges_on_the_next_only_a_repeat", async () => {
+scenario("a_handler_that_ends_after_its_session_acknowledges_on_the_next_only_a_repeat", async (cluster) => {
   let done;
-  const { cluster } = await handling(() => new Promise((resolve) => { done = resolve; }));
+  await handling(cluster, () => new Promise((resolve) => { done = resolve; }));
   cluster.socket.receive(wanted("m1"));
   const lost = cluster.socket;
   lost.drop();
@@ -178,8 +168,7 @@ test("a_handler_that_ends_after_its_session_acknowledges_on_the_next_only_a_repe
   assert.deepEqual(acks(cluster.socket), [["m1"]]);
 });
 
-test("sampled_messages_are_reported_with_their_arrival_on_the_nodes_clock", async () => {
-  const cluster = new Cluster();
+scenario("sampled_messages_are_reported_with_their_arrival_on_the_nodes_clock", async (cluster) => {
   const client = cluster.client({ reportReceived: true });
   client.connect();
   const local = cluster.clock.now();
@@ -193,19 +182,17 @@ test("sampled_messages_are_reported_with_their_arrival_on_the_nodes_clock", asyn
   cluster.socket.receive(push("unsampled", { target: "all" }));
   await cluster.clock.advance(1000);
   const items = cluster.socket.frames("received").flatMap((frame) => frame.items);
-  assert.deepEqual(items, [{ message_id: "m1", at_ms: local + 20 + 5_000 + 10 }]);
+  assert.deepEqual(items, [{ message_id: idOf("m1"), at_ms: local + 20 + 5_000 + 10 }]);
 });
 
-test("nothing_is_reported_unless_asked_for", async () => {
-  const cluster = new Cluster();
+scenario("nothing_is_reported_unless_asked_for", async (cluster) => {
   await cluster.connected({ rooms: ["room-001"] });
   cluster.socket.receive(push("m1", { traceparent: TRACEPARENT }));
   await cluster.clock.advance(1000);
   assert.deepEqual(cluster.socket.sent.map((frame) => frame.type), ["join"]);
 });
 
-test("a_push_knows_its_age_and_its_trace", async () => {
-  const cluster = new Cluster();
+scenario("a_push_knows_its_age_and_its_trace", async (cluster) => {
   const client = cluster.client();
   client.connect();
   assert.equal(client.serverTime(), null);

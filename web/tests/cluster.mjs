@@ -3,11 +3,20 @@
  */
 
 import { webcrypto } from "node:crypto";
+import { test } from "node:test";
 import { RoomcastClient } from "../roomcast.js";
+import { decodeFrame, encodeFrame, ulid, ulidBytes } from "./protobuf.mjs";
 
 globalThis.crypto ??= webcrypto; // node 18 has none of its own
 
+/** The values of the option `protocol`. */
+export const PROTOCOLS = ["json", "proto"];
 const ALL_EVENTS = ["state", "welcome", "joined", "left", "push", "notice", "error", "acknowledged", "nodes"];
+
+/** A test in each protocol: of a cluster whose clients speak it. */
+export function scenario(name, run) {
+  for (const protocol of PROTOCOLS) test(`${name}_in_${protocol}`, (context) => run(new Cluster(protocol), context));
+}
 
 /** Lets every promise that can settle now settle. */
 export async function settle() {
@@ -54,20 +63,24 @@ export class FakeClock {
   }
 }
 
-/** The server's end of one socket, and the socket that the client sees. */
+/** The server's end of one socket, and the socket that the client sees. It speaks as the client asked. */
 export class FakeSocket {
   readyState = 0;
+  /** What the client sent: as it came, and read. */
+  raw = [];
   sent = [];
   closedWith = null;
 
-  constructor(address) {
+  constructor(address, subprotocol) {
+    this.subprotocol = subprotocol;
     this.address = new URL(address);
     this.rawAddress = address;
     [this.base] = address.split("?");
   }
 
-  send(text) {
-    this.sent.push(JSON.parse(text));
+  send(data) {
+    this.raw.push(data);
+    this.sent.push(this.subprotocol === "pubsub.proto.v1" ? decodeFrame(data) : JSON.parse(data));
   }
 
   close(code, reason) {
@@ -77,7 +90,12 @@ export class FakeSocket {
 
   /** The server speaks. */
   receive(frame) {
-    this.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
+    this.bring(this.subprotocol === "pubsub.proto.v1" ? encodeFrame(frame) : JSON.stringify(frame));
+  }
+
+  /** A message comes as it is. */
+  bring(data) {
+    this.onmessage?.({ data });
   }
 
   /** The server, or the network, ends the socket. */
@@ -103,18 +121,24 @@ export class Cluster {
   /** What `/nodes` answers, by origin; an origin that is absent refuses connections. */
   nodeLists = new Map();
 
+  /** Its clients speak this protocol unless they choose for themselves. */
+  constructor(protocol = "json") {
+    this.protocol = protocol;
+  }
+
   /** A client of this cluster whose events and gaps are recorded. `random` is 0.5 unless given: every jitter is half its ceiling. */
   client({ recorded = ALL_EVENTS, ...options } = {}) {
     const cluster = this;
     class Socket extends FakeSocket {
-      constructor(address) {
-        super(address);
+      constructor(...parameters) {
+        super(...parameters);
         cluster.sockets.push(this);
       }
     }
     const client = new RoomcastClient({
       url: "ws://n1:8080/ws",
       userId: "user-001",
+      protocol: this.protocol,
       WebSocket: Socket,
       fetch: (url) => cluster.#fetch(url),
       clock: this.clock,
@@ -176,10 +200,19 @@ export class Cluster {
   }
 }
 
-export function push(message_id, fields = {}) {
+/** The message id that stands for a name of up to 16 characters in tests. */
+export function idOf(name) { return ulid(BigInt(`0x${Buffer.from(name).toString("hex")}`)); }
+
+/** The name that a message id stands for. */
+export function nameOf(id) { return ulidBytes(id).toString().replaceAll("\0", ""); }
+
+/** An epoch of so many hexadecimal digits. */
+export function epoch(digits) { return digits.padStart(16, "0"); }
+
+export function push(name, fields = {}) {
   return {
-    type: "push", target: "room", message_id, room_id: "room-001", timestamp_ms: 1,
-    content: { type: "TEXT", data: `text of ${message_id}`, timestamp: 1 }, ...fields,
+    type: "push", target: "room", message_id: idOf(name), room_id: "room-001", timestamp_ms: 1,
+    content: { type: "TEXT", data: `text of ${name}`, timestamp: 1 }, ...fields,
   };
 }
 
