@@ -94,6 +94,12 @@ impl Running {
         &self.hub.failpoints
     }
 
+    /// Of its shards' threads, to hold them up on purpose.
+    #[cfg(feature = "failpoints")]
+    pub fn shard_runtimes(&self) -> Vec<tokio::runtime::Handle> {
+        self.shards.iter().map(ShardHandle::runtime).collect()
+    }
+
     /// Whether a controller takes its reports.
     pub fn is_reporting(&self) -> bool {
         self.hub.state().outbox.is_linked()

@@ -318,12 +318,14 @@ impl Cluster {
 
     /// Freezes a push-manager until the guard is dropped.
     pub fn freeze_push_manager(&self, index: usize) -> Frozen {
-        Frozen::new(self.push_managers[index].as_ref().expect("was not ended").handle(), WORKERS)
+        Frozen::new([(self.push_managers[index].as_ref().expect("was not ended").handle(), WORKERS)])
     }
 
-    /// Freezes a node's runtime (lanes, reports) until the guard is dropped; its shards have threads of their own.
+    /// Freezes a node, its shards' threads included, until the guard is dropped.
     pub fn freeze_node(&self, index: usize) -> Frozen {
-        Frozen::new(self.nodes[index].as_ref().expect("was not ended").handle(), WORKERS)
+        let node = self.nodes[index].as_ref().expect("was not ended");
+        let shards = node.service().shard_runtimes();
+        Frozen::new(std::iter::once((node.handle(), WORKERS)).chain(shards.iter().map(|shard| (shard, 1))))
     }
 
     /// Stops what is left, in order, and fails when any service logged an ERROR.

@@ -1,10 +1,10 @@
-//! Freezes a service as SIGSTOP does: none of its tasks runs, its sockets stay open, its clock goes on.
+//! Freezes a service as SIGSTOP does: none of its tasks runs, on whatever runtime, its sockets stay open, its clock goes on.
 
 use std::sync::{Arc, Condvar, Mutex};
 
 use tokio::runtime::Handle;
 
-/// Keeps every worker of a runtime from running anything until dropped.
+/// Keeps every worker of a service from running anything until dropped.
 pub struct Frozen {
     gate: Arc<Gate>,
 }
@@ -22,12 +22,16 @@ struct State {
 }
 
 impl Frozen {
-    /// Blocks all `workers` of the runtime and returns when they stand still.
-    pub fn new(runtime: &Handle, workers: usize) -> Self {
+    /// Blocks all workers of these runtimes, so many of each, and returns when they stand still.
+    pub fn new<'a>(runtimes: impl IntoIterator<Item = (&'a Handle, usize)>) -> Self {
         let gate = Arc::new(Gate::default());
-        for _ in 0..workers {
-            let gate = gate.clone();
-            runtime.spawn(async move { gate.hold() });
+        let mut workers = 0;
+        for (runtime, count) in runtimes {
+            workers += count;
+            for _ in 0..count {
+                let gate = gate.clone();
+                runtime.spawn(async move { gate.hold() });
+            }
         }
         let mut state = gate.state.lock().unwrap();
         while state.held < workers {
