@@ -195,8 +195,13 @@ impl Lane {
 
     /// So many more items were handed on.
     pub fn processed(&self, items: u64) {
+        self.inner().state.processed(items);
+    }
+
+    /// See [`LaneState::ask_ack`].
+    pub fn ask_ack(&self) {
         let mut inner = self.inner();
-        inner.state.processed(items);
+        inner.state.ask_ack();
         inner.wake();
     }
 

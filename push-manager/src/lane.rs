@@ -278,6 +278,11 @@ impl Lane {
         result
     }
 
+    /// Changes what gives the connection nothing to say.
+    fn note<R>(&self, change: impl FnOnce(&mut Outgoing) -> R) -> R {
+        change(&mut self.lock())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,6 +7,7 @@
 //! | attach | unacknowledged items go out again from the first one the push-manager has not seen; a snapshot follows |
 //! | push, announce | numbered and kept until acknowledged; full: the lane starts afresh with its next stream |
 //! | ping | echoed behind every item put on the lane before |
+//! | an item came down | acknowledged with whatever goes up next, or when the caller asks for it |
 //! | up_ack | items up to it are dropped, announcements up to it are acknowledged |
 //! | trust ran out | announcements made a trust time after the last echo before them no longer wait for this lane |
 //! | detach | nothing is sent; items and announcements keep waiting |
@@ -84,6 +85,8 @@ pub struct LaneState {
     down_seen: u64,
     /// The last down number that the push-manager was told.
     down_told: u64,
+    /// It is to be told even if nothing else goes up.
+    is_ack_due: bool,
     queue: Queue,
     /// Echoes, each behind the item of this number.
     pongs: VecDeque<(u64, LanePing)>,
@@ -106,6 +109,7 @@ impl LaneState {
             is_used: false,
             down_seen: 0,
             down_told: 0,
+            is_ack_due: false,
             queue: Queue::new(limits.items_max, limits.bytes_max),
             pongs: VecDeque::new(),
             last_echo: None,
@@ -262,6 +266,11 @@ impl LaneState {
         self.down_seen += items;
     }
 
+    /// What was handed on is acknowledged now, whether or not anything else goes up.
+    pub fn ask_ack(&mut self) {
+        self.is_ack_due = true;
+    }
+
     /// What goes out next on this stream; `None` when nothing waits, or the stream is not the current one.
     pub fn next_message(&mut self, stream: u64) -> Option<LaneUp> {
         if stream != self.stream || !self.is_attached {
@@ -277,6 +286,9 @@ impl LaneState {
         }
         let until = self.pongs.front().map_or(u64::MAX, |(after, _)| *after);
         let (first_number, items) = self.queue.take(until);
+        if items.is_empty() && !self.is_ack_due {
+            return None;
+        }
         let down_ack = self.take_down_ack();
         if items.is_empty() && down_ack == 0 {
             return None;
@@ -286,6 +298,7 @@ impl LaneState {
     }
 
     fn take_down_ack(&mut self) -> u64 {
+        self.is_ack_due = false;
         if self.down_told == self.down_seen {
             return 0;
         }

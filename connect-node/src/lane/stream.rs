@@ -16,6 +16,8 @@ use crate::hub::Core;
 
 /// How long a stream may take to say whose it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long acknowledgements wait for an outcome to go with: alone they would wake the push-manager once more a push.
+const ACK_WAIT: Duration = Duration::from_millis(20);
 
 /// What goes up.
 pub type Up = Pin<Box<dyn Stream<Item = Result<LaneUp, Status>> + Send>>;
@@ -88,14 +90,27 @@ impl Reader {
     async fn run(self, seat: Seat, first: LaneDown, mut down: Streaming<LaneDown>) {
         let end = seat.current.end.clone();
         let mut message = first;
+        let ack = tokio::time::sleep(ACK_WAIT);
+        tokio::pin!(ack);
+        let mut owes_ack = false;
         let reason = loop {
+            if !message.items.is_empty() && !std::mem::replace(&mut owes_ack, true) {
+                ack.as_mut().reset(Instant::now() + ACK_WAIT);
+            }
             if let Err(reason) = self.take(message, &end).await {
                 break reason;
             }
-            let next = tokio::select! {
-                () = end.cancelled() => break "the stream was ended or replaced".to_owned(),
-                next = down.message() => next,
+            let next = loop {
+                tokio::select! {
+                    () = end.cancelled() => break None,
+                    next = down.message() => break Some(next),
+                    () = &mut ack, if owes_ack => {
+                        owes_ack = false;
+                        self.lane.ask_ack();
+                    }
+                }
             };
+            let Some(next) = next else { break "the stream was ended or replaced".to_owned() };
             message = match next {
                 Ok(Some(next)) => next,
                 Ok(None) => break "the push-manager ended it".to_owned(),

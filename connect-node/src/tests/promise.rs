@@ -267,6 +267,27 @@ fn an_echo_stands_behind_everything_put_on_the_lane_before() {
 }
 
 #[test]
+fn what_came_down_is_acknowledged_with_an_outcome_or_when_it_is_asked_for() {
+    let now = Instant::now();
+    let mut lane = LaneState::new(limits(1_000), now);
+    let stream = lane.attach(&LaneHello::default(), now).stream;
+    lane.snapshot(vec![Default::default()]).unwrap();
+    assert!(lane.next_message(stream).is_some());
+    lane.processed(2);
+    assert_eq!(lane.next_message(stream), None, "a push-manager is not woken for it alone");
+    lane.push(Item::Outcome(Default::default())).unwrap();
+    let outcome = lane.next_message(stream).unwrap();
+    assert_eq!((outcome.items.len(), outcome.down_ack), (1, 2));
+    lane.processed(1);
+    lane.ask_ack();
+    assert_eq!(lane.next_message(stream).map(|message| message.down_ack), Some(3));
+    lane.ask_ack();
+    assert_eq!(lane.next_message(stream), None, "nothing to acknowledge");
+    lane.processed(1);
+    assert_eq!(lane.next_message(stream), None, "it was not asked for this one");
+}
+
+#[test]
 fn a_lane_that_is_full_begins_anew_and_loses_no_message_of_its_next_life() {
     let now = Instant::now();
     let mut lane = LaneState::new(limits(3), now);

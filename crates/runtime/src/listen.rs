@@ -190,6 +190,41 @@ async fn connection(stream: TcpStream, router: Router, end: CancellationToken) {
 mod tests {
     use super::*;
 
+    /// Answers with the name of the thread that serves.
+    async fn whoever() -> String {
+        std::thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn connections_are_served_by_the_runtimes_named_in_turn_and_end_with_them() {
+        let runtime = |name: &str| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(1).thread_name(name).enable_all().build().unwrap()
+        };
+        let (accepting, one, other) = (runtime("accepting"), runtime("one"), runtime("other"));
+        let (homes, end) = (Homes::default(), CancellationToken::new());
+        let bound = accepting.block_on(bind([127, 0, 0, 1].into(), 0, "tests", "test")).unwrap();
+        let address = bound.address;
+        let router = Router::new().route("/", axum::routing::get(whoever));
+        let serving = accepting.spawn(serve_on(bound, router, end.clone(), homes.clone()));
+        let ask = || {
+            use std::io::{Read, Write};
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer.rsplit_once("\r\n\r\n").unwrap().1.to_owned()
+        };
+        assert_eq!(ask(), "accepting");
+        homes.set(vec![one.handle().clone(), other.handle().clone()]);
+        let mut served = [ask(), ask()];
+        served.sort();
+        assert_eq!(served, ["one", "other"]);
+        drop((one, other));
+        end.cancel();
+        accepting.block_on(serving).unwrap();
+    }
+
     #[tokio::test]
     async fn a_port_in_use_is_one_clear_line() {
         let ip = IpAddr::from([127, 0, 0, 1]);

@@ -27,6 +27,9 @@ const REDIAL_MAX: Duration = Duration::from_secs(2);
 /// A node whose lease ended and that is silent for this long is dead.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
+/// How long outcomes wait to be acknowledged with a push: alone it would wake the node once more a push.
+const ACK_WAIT: Duration = Duration::from_millis(20);
+
 /// A lane that breaks sooner is dialled after a wait: a node that accepts and drops must not keep us busy.
 const LASTED: Duration = Duration::from_millis(500);
 
@@ -259,6 +262,9 @@ impl Link {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let silent_ticks_max = (self.lane.context.deadline.as_micros() / ping_interval.as_micros()).max(4);
         let mut silent_ticks = 0;
+        let ack = sleep(ACK_WAIT);
+        tokio::pin!(ack);
+        let mut owes_ack = false;
         loop {
             let message = tokio::select! {
                 message = up.message() => message,
@@ -271,8 +277,16 @@ impl Link {
                     self.lane.change(super::Outgoing::ask_echo);
                     continue;
                 }
+                () = &mut ack, if owes_ack => {
+                    owes_ack = false;
+                    self.lane.change(super::Outgoing::ask_ack);
+                    continue;
+                }
             };
             silent_ticks = 0;
+            if !std::mem::replace(&mut owes_ack, true) {
+                ack.as_mut().reset(Instant::now() + ACK_WAIT);
+            }
             let processed = match message {
                 Ok(Some(message)) => self.process(message),
                 Ok(None) => Err("the node ended it".to_owned()),
@@ -318,7 +332,7 @@ impl Link {
             self.lane.users.store(self.held.users() as u64, Ordering::Release);
             self.count_routes();
         }
-        let late = self.lane.change(|outgoing| {
+        let late = self.lane.note(|outgoing| {
             outgoing.acked(message.down_ack);
             outgoing.processed(self.up_seen);
             outcomes
@@ -328,6 +342,10 @@ impl Link {
                 .count()
         });
         context.metrics.outcomes_late.increment(late as u64);
+        if has_interest {
+            // A session waits for it.
+            self.lane.change(super::Outgoing::ask_ack);
+        }
         if let Some(pong) = message.pong
             && self.has_snapshot
             && pong.sent_us <= context.clock.now_us()

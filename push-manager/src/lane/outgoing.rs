@@ -33,6 +33,8 @@ pub struct Outgoing {
     /// Last up number processed, and the one last acknowledged.
     up_seen: u64,
     up_acked: u64,
+    /// It is acknowledged even if nothing else goes down.
+    is_ack_due: bool,
     waker: Option<Waker>,
     metrics: QueueMetrics,
     /// Messages and bytes as the gauges count them.
@@ -51,6 +53,7 @@ impl Outgoing {
             ping_is_due: false,
             up_seen: 0,
             up_acked: 0,
+            is_ack_due: false,
             waker: None,
             metrics,
             counted: (0, 0),
@@ -186,8 +189,14 @@ impl Outgoing {
         self.open.settle(outcome)
     }
 
+    /// Items up to this one were processed: they are acknowledged with whatever goes down next.
     pub fn processed(&mut self, up_seen: u64) {
         self.up_seen = up_seen;
+    }
+
+    /// What was processed is acknowledged now, whether or not anything else goes down.
+    pub fn ask_ack(&mut self) {
+        self.is_ack_due = true;
     }
 
     /// The next message, if there is anything to say.
@@ -204,11 +213,6 @@ impl Outgoing {
             message.ping = Some(LanePing { sent_us: now_us });
             says_something = true;
         }
-        if self.up_seen != self.up_acked {
-            self.up_acked = self.up_seen;
-            message.up_ack = self.up_seen;
-            says_something = true;
-        }
         if let Some(batch) = self.outbox.take(BATCH) {
             self.metrics.resends.increment(batch.resent as u64);
             message.first_number = batch.first_number;
@@ -219,6 +223,12 @@ impl Outgoing {
             };
             says_something = true;
         }
+        if self.up_seen != self.up_acked && (says_something || self.is_ack_due) {
+            self.up_acked = self.up_seen;
+            message.up_ack = self.up_seen;
+            says_something = true;
+        }
+        self.is_ack_due = false;
         says_something.then_some(message)
     }
 

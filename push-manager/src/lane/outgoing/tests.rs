@@ -216,6 +216,22 @@ fn is_heard(record: &Record) -> bool {
     heard.is_lost() || heard.told.is_some() || !record.legs[0].is_known
 }
 
+#[test]
+fn outcomes_are_acknowledged_with_a_push_or_when_it_is_asked_for() {
+    let mut world = World::new();
+    assert!(world.outgoing.compose(0).is_some_and(|first| first.ping.is_some()));
+    world.outgoing.processed(4);
+    assert!(world.outgoing.compose(0).is_none(), "a node is not woken for it alone");
+    world.push(1, true, false);
+    let push = world.outgoing.compose(0).unwrap();
+    assert_eq!((push.items.len(), push.up_ack), (1, 4));
+    world.outgoing.processed(5);
+    world.outgoing.ask_ack();
+    assert_eq!(world.outgoing.compose(0).map(|message| message.up_ack), Some(5));
+    world.outgoing.ask_ack();
+    assert!(world.outgoing.compose(0).is_none(), "nothing to acknowledge");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
