@@ -14,6 +14,9 @@ use tokio::{
 
 use crate::wait::DEADLINE;
 
+/// Ports that chromedriver may find taken.
+const PORTS_MAX: usize = 5;
+
 /// The driver's process. Each page is a browser session of its own.
 pub struct Driver {
     process: Child,
@@ -23,6 +26,17 @@ pub struct Driver {
 impl Driver {
     /// Starts chromedriver on a free port.
     pub async fn start() -> Result<Self> {
+        // The port that it got by IPv4 it takes by IPv6 as well, where another program may hold it; then it ends.
+        for _ in 0..PORTS_MAX {
+            if let Some(driver) = Self::start_once().await? {
+                return Ok(driver);
+            }
+        }
+        Err(anyhow!("chromedriver found no port that is free in both families"))
+    }
+
+    /// `None`: the port it got was taken.
+    async fn start_once() -> Result<Option<Self>> {
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -32,19 +46,25 @@ impl Driver {
             .context("cannot start chromedriver; `make test` installs it")?;
         let stdout = process.stdout.take().context("its output is piped")?;
         let mut lines = BufReader::new(stdout).lines();
-        let port = timeout(DEADLINE, async {
+        let mut said = Vec::new();
+        let naming = async {
             while let Some(line) = lines.next_line().await? {
                 if let Some((_, rest)) = line.split_once("started successfully on port ") {
-                    return Ok(rest.trim_end_matches('.').to_owned());
+                    return Ok(Some(rest.trim_end_matches('.').to_owned()));
                 }
+                said.push(line);
             }
-            Err(anyhow!("chromedriver ended without naming its port"))
-        })
-        .await
-        .context("chromedriver did not start in time")??;
+            anyhow::Ok(None)
+        };
+        let Some(port) = timeout(DEADLINE, naming).await.context("chromedriver did not start in time")??
+        else {
+            let said = said.join("\n");
+            let is_taken = said.contains("port not available");
+            return if is_taken { Ok(None) } else { Err(anyhow!("chromedriver ended: {said}")) };
+        };
         // Nobody reads the rest; a full pipe would block the driver.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { process, address: format!("http://127.0.0.1:{port}") })
+        Ok(Some(Self { process, address: format!("http://127.0.0.1:{port}") }))
     }
 
     /// Opens a browser window.
