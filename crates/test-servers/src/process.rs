@@ -97,9 +97,8 @@ impl Process {
     /// Whether it has ended by itself, or by a signal of [`Self::signal`].
     pub fn has_ended(&self) -> bool {
         let Some(pid) = self.pid() else { return true };
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The state stands behind the name in parentheses; Z: it has ended and its parent was not told yet.
-        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+        // Z: its parent was not told yet.
+        state(Path::new(&format!("/proc/{pid}"))).is_none_or(|state| state == 'Z')
     }
 
     /// Waits until it ends, without a limit; its exit code, 128 and more for a signal.
@@ -118,9 +117,13 @@ impl Process {
         self.order("start");
     }
 
-    /// Stops it in its tracks: it takes connections and answers nothing.
+    /// Stops it in its tracks: it takes connections and answers nothing. Returns when it stands.
     pub fn freeze(&self) {
         self.order("freeze");
+        // Until the signal arrives, on a busy machine some time later, its threads go on and may answer.
+        let is_standing =
+            || self.pid().is_none_or(|pid| threads(pid).iter().all(|state| "TtZX".contains(*state)));
+        crate::wait_until(&format!("{} stands", self.name), || self.log(), is_standing);
     }
 
     /// Lets it go on.
@@ -141,6 +144,19 @@ impl Process {
     pub(crate) fn wait_until(&self, is_ready: impl FnMut() -> bool) {
         crate::wait_until(&format!("{} answers", self.name), || self.log(), is_ready);
     }
+}
+
+/// The state of a process or a thread, as its folder under /proc tells; `None` when it is gone.
+fn state(folder: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+    // Behind the name in parentheses.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The states of a process's threads.
+fn threads(pid: u32) -> Vec<char> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    threads.filter_map(|thread| state(&thread.ok()?.path())).collect()
 }
 
 impl Drop for Process {

@@ -89,7 +89,7 @@ async fn a_server_that_refuses_is_passed_over() {
     for _ in 0..20 {
         assert_eq!(registry.list(Role::ConnectNode).await.unwrap(), std::slice::from_ref(&own));
     }
-    assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_server_that_is_frozen_is_passed_over_and_then_avoided() {
     for _ in 0..20 {
         assert_eq!(registry.list(ROLE).await.unwrap(), std::slice::from_ref(&own));
     }
-    assert!(started.elapsed() < Duration::from_secs(1), "took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
 }
 
 /// etcd ends connections that ping too fast, or while nothing is asked of it, and with them their watches.
