@@ -155,8 +155,8 @@ impl Reader {
         None
     }
 
-    /// Asks again what a push-manager could not read, while there is time: whoever gets no answer has to be told that
-    /// messages are missing.
+    /// Asks again what no push-manager could read, or where none is linked for a moment, while there is time: whoever gets no
+    /// answer has to be told that messages are missing.
     async fn read(&self, hub: &Core, mut asks: Vec<Ask>) {
         loop {
             asks = self.read_once(hub, asks).await;
@@ -169,7 +169,7 @@ impl Reader {
         }
     }
 
-    /// Those that a push-manager answers for and whose store did not answer it.
+    /// Those that nobody answered, or whose store did not answer the push-manager.
     async fn read_once(&self, hub: &Core, asks: Vec<Ask>) -> Vec<Ask> {
         let mut queries: Vec<LogQuery> = Vec::with_capacity(asks.len());
         let mut places = HashMap::new();
@@ -188,7 +188,7 @@ impl Reader {
                 async move { client.read_log(request).await }
             })
             .await;
-        let Some(ReadLogReply { answers }) = reply else { return Vec::new() };
+        let Some(ReadLogReply { answers }) = reply else { return asks };
         let is_answer = |answer: &&LogAnswer| answer.state() != log_answer::State::Unavailable;
         let mut unanswered = Vec::new();
         for (ask, place) in asks.into_iter().zip(asked) {
