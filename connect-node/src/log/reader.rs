@@ -37,9 +37,9 @@ const INBOXES_EVERY: Duration = Duration::from_millis(100);
 const WAITING_MAX: usize = 65_536;
 /// When the next push-manager is asked as well, and how long all of them together may take.
 const NEXT: Duration = Duration::from_millis(250);
-const ALL: Duration = Duration::from_millis(2_500);
+pub(super) const ALL: Duration = Duration::from_millis(2_500);
 /// When a question that nobody could answer is asked again, as long as there is time.
-const AGAIN: Duration = Duration::from_millis(200);
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_millis(250);
 /// Answers hold parts of logs.
@@ -155,8 +155,8 @@ impl Reader {
         None
     }
 
-    /// Asks again what no push-manager could read, or where none is linked for a moment, while there is time: whoever gets no
-    /// answer has to be told that messages are missing.
+    /// Asks again what a push-manager could not read, while there is time: whoever gets no answer has to be told that
+    /// messages are missing.
     async fn read(&self, hub: &Core, mut asks: Vec<Ask>) {
         loop {
             asks = self.read_once(hub, asks).await;
@@ -169,7 +169,7 @@ impl Reader {
         }
     }
 
-    /// Those that nobody answered, or whose store did not answer the push-manager.
+    /// Those that a push-manager answers for and whose store did not answer it.
     async fn read_once(&self, hub: &Core, asks: Vec<Ask>) -> Vec<Ask> {
         let mut queries: Vec<LogQuery> = Vec::with_capacity(asks.len());
         let mut places = HashMap::new();
@@ -188,7 +188,7 @@ impl Reader {
                 async move { client.read_log(request).await }
             })
             .await;
-        let Some(ReadLogReply { answers }) = reply else { return asks };
+        let Some(ReadLogReply { answers }) = reply else { return Vec::new() };
         let is_answer = |answer: &&LogAnswer| answer.state() != log_answer::State::Unavailable;
         let mut unanswered = Vec::new();
         for (ask, place) in asks.into_iter().zip(asked) {

@@ -10,10 +10,11 @@ use roomcast_proto::pubsub::{LogAnswer, LogQuery, log_answer, log_query, room_ca
 use roomcast_types::{LogPolicy, MessageId, Position, RoomId, UserId};
 use tokio::{
     sync::{Mutex, MutexGuard, Notify, OnceCell},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
+    reader::{AGAIN, ALL},
     returning::Ring,
     sequencer::{Sequencer, Step},
 };
@@ -182,13 +183,26 @@ impl Sequence {
                 missing
             };
             let Some((after, up_to)) = missing else { return };
-            let answer = hub.reader.ask(self.range(after, up_to, FILL_MESSAGES, FILL_BYTES)).await;
+            let answer = self.read_missing(&hub, after, up_to).await;
             let mut inner = self.lock().await;
             let mut steps = Vec::new();
             self.take(&hub, &mut inner, answer, (after, up_to), &mut steps);
             // It goes on here, not with another task.
             inner.is_filling = true;
             self.carry_out(&hub, &mut inner, steps).await;
+        }
+    }
+
+    /// Asks until somebody answers, but no longer than one question may take: behind a standstill of this node no push-manager
+    /// is linked for a moment, and nobody is to be told of a gap for that.
+    async fn read_missing(&self, hub: &Core, after: Position, up_to: u64) -> Option<LogAnswer> {
+        let until = Instant::now() + ALL;
+        loop {
+            let answer = hub.reader.ask(self.range(after, up_to, FILL_MESSAGES, FILL_BYTES)).await;
+            if answer.is_some() || Instant::now() + AGAIN >= until {
+                return answer;
+            }
+            sleep(AGAIN).await;
         }
     }
 
