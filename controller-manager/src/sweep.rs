@@ -85,6 +85,11 @@ impl Suspects {
         }
     }
 
+    /// Where a node was last registered.
+    fn address(&self, node: &NodeRef) -> Option<String> {
+        self.lock().get(node)?.address.clone()
+    }
+
     /// Whether something speaks against sending clients to a node.
     pub(crate) fn is_doubtful(&self, node: &NodeRef) -> bool {
         self.lock().get(node).is_some_and(|known| known.is_suspect || known.is_replaced || known.is_swept)

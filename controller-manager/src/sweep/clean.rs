@@ -9,7 +9,10 @@ use roomcast_store::{
 };
 use roomcast_types::RoomId;
 
-use super::verdict::Cause;
+use super::{
+    probe::probe,
+    verdict::{Cause, Probe},
+};
 use crate::{concurrent, controller::Controller, report::drop_session};
 
 /// Who was on the node is on the way to another one, and goes first.
@@ -25,6 +28,11 @@ pub(super) async fn sweep(controller: &Arc<Controller>, node: &NodeRef, cause: C
         // It reports again.
         return;
     }
+    if matches!(cause, Cause::Silent) && answers(controller, node).await {
+        // It was frozen, and reports to another controller.
+        controller.suspects.reports(node);
+        return;
+    }
     match clean(controller, node).await {
         Ok(sessions) => {
             controller.metrics.sweeps.increment(1);
@@ -35,6 +43,14 @@ pub(super) async fn sweep(controller: &Arc<Controller>, node: &NodeRef, cause: C
         Err(error) => {
             tracing::warn!(node_id = %node.node_id, %error, "a dead node was not swept; trying again");
         }
+    }
+}
+
+/// Whether this life of the node gives a sign of life after all.
+async fn answers(controller: &Controller, node: &NodeRef) -> bool {
+    match controller.suspects.address(node) {
+        Some(address) => probe(controller, node, &address).await == Probe::Same,
+        None => false,
     }
 }
 
