@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long requests under way may take after the end was asked for.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a client that has connected and said nothing is waited for after that.
+const FIRST_WORD: Duration = Duration::from_millis(200);
 /// Connections at once on one internal port.
 const CONNECTIONS_MAX: usize = 8192;
 
@@ -101,8 +103,8 @@ impl Homes {
     }
 }
 
-/// Serves a router until `end` is cancelled, then lets requests under way finish for two seconds. Dropping the
-/// future ends every connection at once. Speaks HTTP/1.1 and HTTP/2 with prior knowledge, so gRPC and JSON share it.
+/// Serves a router until `end` is cancelled, then lets requests under way finish for two seconds, and those of clients that
+/// had connected and not been heard. Dropping the future ends every connection at once. Speaks HTTP/1.1 and HTTP/2 with prior knowledge, so gRPC and JSON share it.
 pub async fn serve(bound: Bound, router: Router, end: CancellationToken) {
     serve_on(bound, router, end, Homes::default()).await;
 }
@@ -119,11 +121,7 @@ pub(crate) async fn serve_on(bound: Bound, router: Router, end: CancellationToke
         };
         match accepted {
             Ok((stream, _)) => {
-                // Without it small replies wait for the peer's delayed acknowledgement.
-                let _ = stream.set_nodelay(true);
-                if let Err(error) = spawn(&mut connections, homes.of(turn), stream, &router, &end) {
-                    tracing::debug!(%error, "a connection was lost before it was served");
-                }
+                spawn(&mut connections, homes.of(turn), stream, &router, &end);
                 turn += 1;
             }
             Err(error) => {
@@ -133,9 +131,38 @@ pub(crate) async fn serve_on(bound: Bound, router: Router, end: CancellationToke
             }
         }
     }
-    drop(bound);
-    let all = async { while connections.join_next().await.is_some() {} };
+    // Who is told to go may have come again already: that is answered as well, for giving the port up would reset it.
+    let mut late = JoinSet::new();
+    let all = async {
+        loop {
+            tokio::select! {
+                biased;
+                accepted = bound.listener.accept(), if late.len() < CONNECTIONS_MAX => {
+                    let Ok((stream, _)) = accepted else { break };
+                    spawn(&mut late, homes.of(turn), stream, &router, &end);
+                    turn += 1;
+                }
+                ended = connections.join_next() => if ended.is_none() { break },
+            }
+        }
+        for stream in backlog(bound) {
+            spawn(&mut late, homes.of(turn), stream, &router, &end);
+            turn += 1;
+        }
+        while connections.join_next().await.is_some() || late.join_next().await.is_some() {}
+    };
     let _ = tokio::time::timeout(GRACE, all).await;
+}
+
+/// Gives a port up, and the connections that waited to be accepted.
+fn backlog(bound: Bound) -> Vec<TcpStream> {
+    let taken = |stream: std::net::TcpStream| {
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    };
+    let Ok(listener) = bound.listener.into_std() else { return Vec::new() };
+    let streams = std::iter::from_fn(|| listener.accept().ok());
+    streams.take(CONNECTIONS_MAX).filter_map(|(stream, _)| taken(stream).ok()).collect()
 }
 
 fn spawn(
@@ -144,25 +171,36 @@ fn spawn(
     stream: TcpStream,
     router: &Router,
     end: &CancellationToken,
-) -> io::Result<()> {
+) {
+    // Without it small replies wait for the peer's delayed acknowledgement.
+    let _ = stream.set_nodelay(true);
     let (router, end) = (router.clone(), end.clone());
     let Some(home) = home else {
         connections.spawn(connection(stream, router, end));
-        return Ok(());
+        return;
     };
     // The other runtime watches the socket, not this one.
-    let stream = stream.into_std()?;
+    let moved = stream.into_std();
     let serving = async move {
-        match TcpStream::from_std(stream) {
+        match moved.and_then(TcpStream::from_std) {
             Ok(stream) => connection(stream, router, end).await,
             Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
         }
     };
     connections.spawn_on(serving, home);
-    Ok(())
 }
 
 async fn connection(stream: TcpStream, router: Router, end: CancellationToken) {
+    // A connection with unread bytes is not ended but reset. Behind the first ones whoever serves knows how to end it.
+    let patience = async {
+        end.cancelled().await;
+        tokio::time::sleep(FIRST_WORD).await;
+    };
+    tokio::select! {
+        biased;
+        _ = stream.readable() => {}
+        () = patience => return,
+    }
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
     builder
@@ -175,6 +213,7 @@ async fn connection(stream: TcpStream, router: Router, end: CancellationToken) {
     let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(serving);
     let ended = tokio::select! {
+        biased;
         ended = &mut serving => ended,
         () = end.cancelled() => {
             serving.as_mut().graceful_shutdown();
@@ -223,6 +262,29 @@ mod tests {
         drop((one, other));
         end.cancel();
         accepting.block_on(serving).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_came_before_the_end_is_answered() {
+        use std::io::{Read, Write};
+        let bound = bind([127, 0, 0, 1].into(), 0, "tests", "test").await.unwrap();
+        let (address, end) = (bound.address, CancellationToken::new());
+        let clients: Vec<_> = (0..16)
+            .map(|_| {
+                let mut stream = std::net::TcpStream::connect(address).unwrap();
+                stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+                stream
+            })
+            .collect();
+        end.cancel();
+        let router = Router::new().route("/", axum::routing::get(|| async { "answered" }));
+        serve(bound, router, end).await;
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("answered"), "{answer:?}");
+        }
+        assert!(std::net::TcpStream::connect(address).is_err(), "the port is given up");
     }
 
     #[tokio::test]
