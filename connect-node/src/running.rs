@@ -95,7 +95,6 @@ impl Running {
     }
 
     /// Of its shards' threads, to hold them up on purpose.
-    #[cfg(feature = "failpoints")]
     pub fn shard_runtimes(&self) -> Vec<tokio::runtime::Handle> {
         self.shards.iter().map(ShardHandle::runtime).collect()
     }
