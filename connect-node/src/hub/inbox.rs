@@ -7,6 +7,7 @@ use roomcast_types::{MessageId, UserId};
 
 use super::Core;
 use crate::{
+    log::reader::Unlinked,
     ports::{SessionKey, ToShard},
     wire::{Push, ServerFrame},
 };
@@ -42,7 +43,7 @@ impl Core {
             ..LogQuery::default()
         };
         loop {
-            if let Some(answer) = self.reader.ask(query.clone()).await {
+            if let Some(answer) = self.reader.ask(query.clone(), Unlinked::Fails).await {
                 return self.send_page(key, &answer).await;
             }
             tokio::time::sleep(AGAIN_AFTER.mul_f64(rand::random_range(1.0..2.0))).await;

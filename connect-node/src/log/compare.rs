@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use roomcast_types::Position;
 use tokio::{sync::Notify, time::Instant};
 
-use super::sequence::Sequence;
+use super::{reader::Unlinked, sequence::Sequence};
 use crate::hub::Core;
 
 /// In how many parts, one a second, the logs are compared in turn.
@@ -111,7 +111,7 @@ impl Round {
 async fn compare(hub: &Arc<Core>, sequences: Vec<Arc<Sequence>>) {
     let one = |sequence: Arc<Sequence>| async move {
         let asked = sequence.position().await;
-        let answer = hub.reader.ask(sequence.query()).await;
+        let answer = hub.reader.ask(sequence.query(), Unlinked::Fails).await;
         if let Some(log) = answer.and_then(|answer| Position::from_wire(answer.epoch, answer.offset)) {
             // Boxed: it is large where something is missing, and hundreds wait for their answers here.
             Box::pin(sequence.compare(hub, asked, log)).await;

@@ -37,9 +37,9 @@ const INBOXES_EVERY: Duration = Duration::from_millis(100);
 const WAITING_MAX: usize = 65_536;
 /// When the next push-manager is asked as well, and how long all of them together may take.
 const NEXT: Duration = Duration::from_millis(250);
-pub(super) const ALL: Duration = Duration::from_millis(2_500);
+const ALL: Duration = Duration::from_millis(2_500);
 /// When a question that nobody could answer is asked again, as long as there is time.
-pub(super) const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_millis(250);
 /// Answers hold parts of logs.
@@ -57,6 +57,16 @@ pub struct Reader {
     links: Mutex<Links>,
 }
 
+/// What a question does that no push-manager takes: none is linked, or none answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unlinked {
+    /// It is unanswered: whoever asks is held up.
+    Fails,
+    /// It is asked again: behind a standstill of this node no push-manager is linked for a moment, and nobody is to be
+    /// told of a gap for that.
+    Waits,
+}
+
 /// What waits for one kind of store.
 #[derive(Default)]
 struct Queue {
@@ -67,6 +77,7 @@ struct Queue {
 
 struct Ask {
     query: LogQuery,
+    unlinked: Unlinked,
     /// Until when it is asked again.
     until: Instant,
     /// Receiver: whoever asked; it may have gone.
@@ -82,7 +93,7 @@ struct Links {
 
 impl Reader {
     /// Asks; `None` when no push-manager answers, or the store behind it does not. Takes a few seconds at most.
-    pub async fn ask(&self, query: LogQuery) -> Option<LogAnswer> {
+    pub async fn ask(&self, query: LogQuery, unlinked: Unlinked) -> Option<LogAnswer> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue(&query);
         {
@@ -90,7 +101,7 @@ impl Reader {
             if waiting.len() >= WAITING_MAX {
                 return None;
             }
-            waiting.push(Ask { query, until: Instant::now() + ALL, answer });
+            waiting.push(Ask { query, unlinked, until: Instant::now() + ALL, answer });
         }
         queue.wake.notify_one();
         answered.await.ok()
@@ -155,8 +166,7 @@ impl Reader {
         None
     }
 
-    /// Asks again what a push-manager could not read, while there is time: whoever gets no answer has to be told that
-    /// messages are missing.
+    /// Asks again what got no answer, while there is time: whoever gets none has to be told that messages are missing.
     async fn read(&self, hub: &Core, mut asks: Vec<Ask>) {
         loop {
             asks = self.read_once(hub, asks).await;
@@ -169,7 +179,7 @@ impl Reader {
         }
     }
 
-    /// Those that a push-manager answers for and whose store did not answer it.
+    /// Gives back those to ask again: that a store did not answer, and those that wait for a push-manager.
     async fn read_once(&self, hub: &Core, asks: Vec<Ask>) -> Vec<Ask> {
         let mut queries: Vec<LogQuery> = Vec::with_capacity(asks.len());
         let mut places = HashMap::new();
@@ -188,7 +198,9 @@ impl Reader {
                 async move { client.read_log(request).await }
             })
             .await;
-        let Some(ReadLogReply { answers }) = reply else { return Vec::new() };
+        let Some(ReadLogReply { answers }) = reply else {
+            return asks.into_iter().filter(|ask| ask.unlinked == Unlinked::Waits).collect();
+        };
         let is_answer = |answer: &&LogAnswer| answer.state() != log_answer::State::Unavailable;
         let mut unanswered = Vec::new();
         for (ask, place) in asks.into_iter().zip(asked) {

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use roomcast_proto::pubsub::{Deliver, log_answer};
 use roomcast_types::{Epoch, Position, UserId};
 
-use super::sequence::{Inner, Sequence};
+use super::{
+    reader::Unlinked,
+    sequence::{Inner, Sequence},
+};
 use crate::{
     hub::{Core, target::excluded},
     wire::{Encoding, PushFrame},
@@ -153,13 +156,13 @@ impl Sequence {
 
     async fn read(&self, hub: &Core, since: Position, up_to: u64) -> Option<Vec<Kept>> {
         let (limit, bytes_max) = (hub.settings.catch_up_messages, hub.settings.catch_up_bytes);
-        let answer = hub.reader.ask(self.range(since, up_to, limit, bytes_max)).await?;
+        let answer = hub.reader.ask(self.range(since, up_to, limit, bytes_max), Unlinked::Fails).await?;
         let is_whole = answer.state() == log_answer::State::Complete;
         is_whole.then(|| answer.messages.into_iter().map(Kept::new).collect())
     }
 
     async fn reaches(&self, hub: &Core, position: Position) -> bool {
-        let answer = hub.reader.ask(self.range(position, position.offset, 1, 1)).await;
+        let answer = hub.reader.ask(self.range(position, position.offset, 1, 1), Unlinked::Fails).await;
         answer
             .is_some_and(|answer| answer.epoch == position.epoch.as_u64() && answer.offset >= position.offset)
     }

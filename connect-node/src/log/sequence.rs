@@ -10,11 +10,11 @@ use roomcast_proto::pubsub::{LogAnswer, LogQuery, log_answer, log_query, room_ca
 use roomcast_types::{LogPolicy, MessageId, Position, RoomId, UserId};
 use tokio::{
     sync::{Mutex, MutexGuard, Notify, OnceCell},
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 
 use super::{
-    reader::{AGAIN, ALL},
+    reader::Unlinked,
     returning::Ring,
     sequencer::{Sequencer, Step},
 };
@@ -97,7 +97,7 @@ impl Sequence {
     /// after this position comes to this node.
     pub async fn begin(self: &Arc<Self>, hub: &Arc<Core>) {
         let begin = async || {
-            let answer = timeout(BEGIN, hub.reader.ask(self.query())).await.ok().flatten();
+            let answer = timeout(BEGIN, hub.reader.ask(self.query(), Unlinked::Fails)).await.ok().flatten();
             let position = answer.and_then(|answer| Position::from_wire(answer.epoch, answer.offset));
             if position.is_none() {
                 hub.metrics.positions_unknown.increment(1);
@@ -183,26 +183,14 @@ impl Sequence {
                 missing
             };
             let Some((after, up_to)) = missing else { return };
-            let answer = self.read_missing(&hub, after, up_to).await;
+            let query = self.range(after, up_to, FILL_MESSAGES, FILL_BYTES);
+            let answer = hub.reader.ask(query, Unlinked::Waits).await;
             let mut inner = self.lock().await;
             let mut steps = Vec::new();
             self.take(&hub, &mut inner, answer, (after, up_to), &mut steps);
             // It goes on here, not with another task.
             inner.is_filling = true;
             self.carry_out(&hub, &mut inner, steps).await;
-        }
-    }
-
-    /// Asks until somebody answers, but no longer than one question may take: behind a standstill of this node no push-manager
-    /// is linked for a moment, and nobody is to be told of a gap for that.
-    async fn read_missing(&self, hub: &Core, after: Position, up_to: u64) -> Option<LogAnswer> {
-        let until = Instant::now() + ALL;
-        loop {
-            let answer = hub.reader.ask(self.range(after, up_to, FILL_MESSAGES, FILL_BYTES)).await;
-            if answer.is_some() || Instant::now() + AGAIN >= until {
-                return answer;
-            }
-            sleep(AGAIN).await;
         }
     }
 
