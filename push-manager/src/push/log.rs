@@ -60,7 +60,7 @@ impl Pusher {
             Box::pin(self.store(message, &mut kept)).await?;
         }
         if let (Some(turn), Some(position)) = (&turn, kept.position) {
-            Box::pin(turn.come(position)).await;
+            turn.come(position).await;
         }
         Ok((kept, turn))
     }

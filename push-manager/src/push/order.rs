@@ -5,14 +5,16 @@
 //! ended: those alone can have an earlier place. It does not wait for long: nodes put messages in order, too.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use metrics::Counter;
 use roomcast_store::log::LogKey;
 use roomcast_types::Position;
+use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::timeout};
 
 /// How long a message waits for earlier ones: less than a node does.
@@ -20,15 +22,17 @@ const WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// The logs with pushes under way.
 pub struct Order {
-    logs: Mutex<HashMap<LogKey, Under>>,
+    logs: Mutex<Logs>,
     disordered: Counter,
 }
+
+type Logs = HashMap<LogKey, Under, RandomState>;
 
 /// The pushes of one log that are under way.
 #[derive(Debug, Default)]
 struct Under {
-    /// By the order in which their appends began.
-    turns: BTreeMap<u64, State>,
+    /// In the order in which their appends began; seldom more than one.
+    turns: SmallVec<[(u64, State); 1]>,
     next: u64,
     /// The last one that went.
     gone: Option<Position>,
@@ -66,11 +70,11 @@ impl Order {
         let under = logs.entry(key.clone()).or_default();
         let number = under.next;
         under.next += 1;
-        under.turns.insert(number, State::Appending);
+        under.turns.push((number, State::Appending));
         Turn { order: self, key, number }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<LogKey, Under>> {
+    fn lock(&self) -> MutexGuard<'_, Logs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,17 +83,20 @@ impl Turn<'_> {
     /// The append ended: returns when it is this message's turn, or after a short while. It goes to the lanes before the
     /// turn is dropped.
     pub async fn come(&self, position: Position) {
-        let Some(going) = self.end(position) else { return };
+        if let Some(going) = self.end(position) {
+            Box::pin(self.wait(position, going)).await;
+        }
+    }
+
+    async fn wait(&self, position: Position, going: oneshot::Receiver<()>) {
         if timeout(WAIT_MAX, going).await.is_err() {
             self.order.disordered.increment(1);
             if let Some(under) = self.order.lock().get_mut(&self.key) {
-                under.turns.insert(self.number, State::Going(position));
+                under.set(self.number, State::Going(position));
             }
         }
     }
-}
 
-impl Turn<'_> {
     /// The append ended; what to wait for, unless it is this message's turn.
     fn end(&self, position: Position) -> Option<oneshot::Receiver<()>> {
         let mut logs = self.order.lock();
@@ -101,7 +108,7 @@ impl Turn<'_> {
             let (go, going) = oneshot::channel();
             (State::Waiting { position, until, go }, Some(going))
         };
-        under.turns.insert(self.number, state);
+        under.set(self.number, state);
         // Others may have waited for this end, too.
         under.release();
         going
@@ -109,6 +116,21 @@ impl Turn<'_> {
 }
 
 impl Under {
+    /// Where a push under way is now; what was there before.
+    fn set(&mut self, number: u64, state: State) -> Option<State> {
+        let place = self.place(number)?;
+        Some(std::mem::replace(&mut self.turns[place].1, state))
+    }
+
+    fn take(&mut self, number: u64) -> Option<State> {
+        let place = self.place(number)?;
+        Some(self.turns.remove(place).1)
+    }
+
+    fn place(&self, number: u64) -> Option<usize> {
+        self.turns.binary_search_by_key(&number, |(other, _)| *other).ok()
+    }
+
     /// Whether nothing that is under way, and began before `until`, can have an earlier place.
     fn may_go(&self, number: u64, position: Position, until: u64) -> bool {
         let is_before = |other: &Position| other.epoch == position.epoch && other.offset < position.offset;
@@ -116,7 +138,7 @@ impl Under {
         if self.gone.is_some_and(follows) {
             return true;
         }
-        self.turns.iter().filter(|(other, _)| **other != number).all(|(other, state)| match state {
+        self.turns.iter().filter(|(other, _)| *other != number).all(|(other, state)| match state {
             State::Appending => *other >= until,
             State::Waiting { position: other, .. } | State::Going(other) => !is_before(other),
         })
@@ -130,8 +152,8 @@ impl Under {
             }
             State::Appending | State::Going(_) => None,
         });
-        for (number, position) in come.collect::<Vec<_>>() {
-            if let Some(State::Waiting { go, .. }) = self.turns.insert(number, State::Going(position)) {
+        for (number, position) in come.collect::<SmallVec<[_; 4]>>() {
+            if let Some(State::Waiting { go, .. }) = self.set(number, State::Going(position)) {
                 // Whoever waited may have just given up: then it goes, too.
                 let _ = go.send(());
             }
@@ -143,9 +165,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut logs = self.order.lock();
         let Some(under) = logs.get_mut(&self.key) else { return };
-        if let Some(State::Going(position) | State::Waiting { position, .. }) =
-            under.turns.remove(&self.number)
-        {
+        if let Some(State::Going(position) | State::Waiting { position, .. }) = under.take(self.number) {
             let is_later = |gone: Position| gone.epoch != position.epoch || gone.offset < position.offset;
             if under.gone.is_none_or(is_later) {
                 under.gone = Some(position);

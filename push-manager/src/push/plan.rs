@@ -3,6 +3,7 @@
 use std::{iter::Peekable, slice::Iter, sync::Arc};
 
 use roomcast_types::{CardMark, RoomId, UserId};
+use smallvec::SmallVec;
 
 use crate::{
     fleet::Lanes,
@@ -19,6 +20,9 @@ pub struct LegUser {
     pub announced: u64,
 }
 
+/// Users of one leg: most pushes to users name one.
+pub type LegUsers = SmallVec<[LegUser; 1]>;
+
 /// One node that gets the message.
 #[derive(Debug)]
 pub struct Leg {
@@ -33,7 +37,7 @@ pub struct Leg {
     /// Targets there as last announced.
     pub announced: u64,
     /// For pushes to users: whom the message names, in its order.
-    pub users: Vec<LegUser>,
+    pub users: LegUsers,
 }
 
 /// Who is addressed.
@@ -42,7 +46,7 @@ pub struct Plan {
     /// The lanes at that moment.
     pub lanes: Arc<Lanes>,
     /// Nodes that get the message.
-    pub legs: Vec<Leg>,
+    pub legs: SmallVec<[Leg; 1]>,
     /// Whether some node's interest names the room.
     pub has_route: bool,
     /// Of the youngest card of the room that a node knows; version 0 without a route.
@@ -76,7 +80,7 @@ impl Plan {
     pub fn new(lanes: Arc<Lanes>) -> Self {
         Self {
             lanes,
-            legs: Vec::new(),
+            legs: SmallVec::new(),
             has_route: false,
             card: CardMark::default(),
             addressed: 0,
@@ -97,7 +101,7 @@ impl Plan {
             for (place, stance) in stances.iter().enumerate() {
                 let own = share_of(&mut shares, plan.lanes[place].index());
                 let announced = own.map_or(0, |share| u64::from(share.sessions));
-                plan.add(place, *stance, own.is_some(), announced, Vec::new());
+                plan.add(place, *stance, own.is_some(), announced, LegUsers::new());
             }
         });
         plan
@@ -107,7 +111,7 @@ impl Plan {
     pub fn users(lanes: Arc<Lanes>, context: &Context, users: &[UserId]) -> Self {
         let stances = stances(&lanes, context);
         let mut plan = Self::new(lanes);
-        let mut found: Vec<Vec<LegUser>> = vec![Vec::new(); plan.lanes.len()];
+        let mut found: SmallVec<[LegUsers; 2]> = plan.lanes.iter().map(|_| LegUsers::new()).collect();
         for (position, user_id) in users.iter().enumerate() {
             context.routes.users.read(user_id.as_str(), |shares: &[UserShare]| {
                 let mut shares = shares.iter().peekable();
@@ -136,7 +140,7 @@ impl Plan {
             let lane = &plan.lanes[place];
             let announced = lane.sessions();
             // The number may lag behind the users, which are announced before their `welcome`.
-            plan.add(place, stance, announced > 0 || lane.holds_users(), announced, Vec::new());
+            plan.add(place, stance, announced > 0 || lane.holds_users(), announced, LegUsers::new());
         }
         plan
     }
@@ -146,7 +150,7 @@ impl Plan {
         self.legs.iter().map(|leg| leg.announced).sum()
     }
 
-    fn add(&mut self, lane: usize, stance: Stance, is_known: bool, announced: u64, users: Vec<LegUser>) {
+    fn add(&mut self, lane: usize, stance: Stance, is_known: bool, announced: u64, users: LegUsers) {
         let is_trusted = match stance {
             Stance::Refused(is_listed) => {
                 self.unreachable += u32::from(is_listed);
@@ -173,7 +177,7 @@ fn share_of<'a, S: Share>(shares: &mut Peekable<Iter<'a, S>>, node: NodeIndex) -
 
 /// The clock first, then the echoes, and only then, by the caller, the routes: what a node said before the echo that
 /// makes it trusted is in the routes by then, and a standstill of ours in between does no harm.
-fn stances(lanes: &Lanes, context: &Context) -> Vec<Stance> {
+fn stances(lanes: &Lanes, context: &Context) -> SmallVec<[Stance; 8]> {
     let now_us = context.clock.now_us();
     lanes.iter().map(|lane| lane.stance(now_us)).collect()
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use roomcast_types::{MessageId, NodeId};
+use smallvec::SmallVec;
 use tokio::{sync::Notify, time::Instant};
 
 pub use reached::Reached;
@@ -21,7 +22,7 @@ pub use told::{SessionTold, Told};
 
 use super::{
     log::Kept,
-    plan::{Absent, LegUser, Plan},
+    plan::{Absent, LegUser, LegUsers, Plan},
     request::{Level, Target},
 };
 
@@ -83,7 +84,7 @@ pub struct RecordLeg {
     /// Targets there as last announced.
     pub announced: u64,
     /// For pushes to users: whom the message names, in its order.
-    pub users: Vec<LegUser>,
+    pub users: LegUsers,
     /// When it was put on the connection first, in microseconds since the push was accepted; 0 before.
     sent_us: AtomicU32,
 }
@@ -95,7 +96,7 @@ impl RecordLeg {
     }
 }
 
-/// One push.
+/// One push. Kept for minutes, so in one piece where it went to one node, as most do.
 #[derive(Debug)]
 pub struct Record {
     /// Its id.
@@ -111,7 +112,7 @@ pub struct Record {
     /// What was kept of it before it went out.
     pub kept: Kept,
     /// Nodes that were addressed.
-    pub legs: Vec<RecordLeg>,
+    pub legs: SmallVec<[RecordLeg; 1]>,
     /// Trusted nodes that hold a target.
     pub addressed: u32,
     /// Nodes that get it without being waited for.
@@ -124,7 +125,8 @@ pub struct Record {
 #[derive(Debug)]
 struct Inner {
     state: State,
-    waiting: Vec<Waiting>,
+    /// Seldom more than one: only a push under the same key waits for the same record.
+    waiting: SmallVec<[Waiting; 1]>,
 }
 
 /// Somebody who is told once when the push has come as far as this.
@@ -139,7 +141,7 @@ struct Waiting {
 #[derive(Debug, Clone)]
 pub struct State {
     /// By leg.
-    pub heard: Vec<Heard>,
+    pub heard: SmallVec<[Heard; 1]>,
     /// Registered nodes that are out of reach.
     pub unreachable: u32,
     /// Members of a DURABLE room who are away.
@@ -158,7 +160,7 @@ impl Record {
         is_registry_stale: bool,
         kept: Kept,
     ) -> Arc<Self> {
-        let legs: Vec<_> = plan
+        let legs: SmallVec<[_; 1]> = plan
             .legs
             .iter()
             .map(|leg| RecordLeg {
@@ -182,7 +184,7 @@ impl Record {
             legs,
             addressed: plan.addressed,
             blind: plan.blind,
-            inner: Mutex::new(Inner { state, waiting: Vec::new() }),
+            inner: Mutex::new(Inner { state, waiting: SmallVec::new() }),
             changed: Notify::new(),
         })
     }
@@ -229,10 +231,6 @@ impl Record {
             }
             !is_reached
         });
-        if waiting.is_empty() {
-            // Kept for minutes, and nobody waits again.
-            *waiting = Vec::new();
-        }
         drop(inner);
         self.changed.notify_waiters();
         result
@@ -244,8 +242,6 @@ impl Record {
         if self.reaches(&inner.state, level) {
             return false;
         }
-        // Seldom more than one: only a push under the same key waits for the same record.
-        inner.waiting.reserve_exact(1);
         inner.waiting.push(Waiting { level, number, reached: reached.clone() });
         true
     }

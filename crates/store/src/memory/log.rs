@@ -12,6 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use roomcast_types::{Epoch, MessageId, Position};
 use tokio::time::Instant;
 
@@ -49,7 +50,7 @@ pub struct MemoryLog {
 
 #[derive(Debug, Default)]
 struct State {
-    logs: HashMap<LogKey, Kept>,
+    logs: HashMap<LogKey, Kept, RandomState>,
     keys: HashMap<(LogKey, String), Used>,
     /// Payloads of all logs.
     bytes: u64,
@@ -67,7 +68,7 @@ struct Used {
 
 /// What the logs held at one moment; see [`MemoryLog::dump`].
 #[derive(Debug)]
-pub struct Dump(HashMap<LogKey, Kept>);
+pub struct Dump(HashMap<LogKey, Kept, RandomState>);
 
 impl Default for MemoryLog {
     fn default() -> Self {

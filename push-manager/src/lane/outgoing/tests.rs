@@ -64,9 +64,9 @@ impl World {
             is_known: announced > 0,
             is_awaited: was_trusted,
             announced,
-            users: Vec::new(),
+            users: Default::default(),
         };
-        let plan = Plan { legs: vec![leg], ..Plan::new(lanes(1)) };
+        let plan = Plan { legs: [leg].into(), ..Plan::new(lanes(1)) };
         let target = Target::Room(RoomId::new("blue").unwrap());
         let record = Record::new(id, target, wants_ack, &plan, false, Kept::default());
         let deliver = Deliver { message_id: id.to_string(), ack: wants_ack, ..Deliver::default() };

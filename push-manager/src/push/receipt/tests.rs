@@ -9,17 +9,18 @@ use crate::{
     lane::sample::lanes,
     push::{
         Kept, Loss, Target,
-        plan::{Leg, LegUser, Plan},
+        plan::{Leg, LegUser, LegUsers, Plan},
     },
 };
 
 fn plan(legs: Vec<Leg>) -> Plan {
     let lanes = lanes(legs.len() as u32);
-    Plan { legs, has_route: true, ..Plan::new(lanes) }
+    Plan { legs: legs.into(), has_route: true, ..Plan::new(lanes) }
 }
 
 fn leg(lane: usize, users: &[(usize, u64)]) -> Leg {
-    let users: Vec<_> = users.iter().map(|&(position, announced)| LegUser { position, announced }).collect();
+    let users: LegUsers =
+        users.iter().map(|&(position, announced)| LegUser { position, announced }).collect();
     let announced = users.iter().map(|user| user.announced).sum();
     Leg { lane, is_trusted: true, is_known: announced > 0, is_awaited: true, announced, users }
 }
@@ -39,7 +40,7 @@ fn lost() -> Heard {
 fn receipt(plan: &Plan, heard: Vec<Heard>, users: Vec<UserId>) -> Receipt {
     let id = MessageId::new(1, Incarnation::random(), 1);
     let record = Record::new(id, Target::Users(users), false, plan, false, Kept::default());
-    let state = State { heard, ..record.state() };
+    let state = State { heard: heard.into(), ..record.state() };
     compose(&record, &state, Level::Written)
 }
 
