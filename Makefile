@@ -80,9 +80,11 @@ test: test-packages check
 	$(CARGO) test --workspace
 	node --test web/tests/*.test.mjs
 
+# The second time as the programs are shipped: tests add features.
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --bins -- -D warnings
 
 test-packages:
 	scripts/packages.sh tests
