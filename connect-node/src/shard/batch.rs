@@ -2,7 +2,7 @@
 
 use std::{io::IoSlice, rc::Rc};
 
-use roomcast_types::{SessionId, UserId};
+use roomcast_types::{Position, SessionId, UserId};
 use tokio::time::Instant;
 
 use super::{
@@ -86,6 +86,22 @@ pub(super) struct ListWalk {
     pub(super) next: usize,
     pub(super) began: Instant,
     pub(super) number: WalkNumber,
+}
+
+/// What comes for single sessions, in the order of the mailbox.
+#[derive(Debug)]
+pub(super) enum ListItem {
+    Walk(ListWalk),
+    /// Messages up to here may be missing in the users' own logs.
+    Gap(Vec<(SessionKey, u32)>, Position),
+}
+
+impl ListItem {
+    /// Of the first session.
+    pub(super) fn first_slot(&self) -> Option<u32> {
+        let (Self::Walk(ListWalk { sessions, .. }) | Self::Gap(sessions, _)) = self;
+        sessions.first().map(|(key, _)| key.slot)
+    }
 }
 
 impl Walk {

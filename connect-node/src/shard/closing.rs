@@ -2,6 +2,7 @@
 
 use super::{
     out::Flushed,
+    sending::SentEnd,
     session::{CLOSE_WAIT, Closing, Phase},
     state::Shard,
     timers::{Millis, millis},
@@ -30,6 +31,16 @@ impl Shard {
                 self.reschedule(key);
             }
             _ => {}
+        }
+    }
+
+    /// After a send: closes who is too slow, and finishes who is gone.
+    pub(super) fn end_in_slot(&mut self, slot: u32, end: &SentEnd) {
+        let Some(key) = self.key_in_slot(slot) else { return };
+        match end {
+            SentEnd::Complete => {}
+            SentEnd::Slow => self.close(key, CloseCode::TooSlow, false),
+            SentEnd::Broken => self.finish(key, None),
         }
     }
 

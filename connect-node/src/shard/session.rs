@@ -83,12 +83,13 @@ pub(super) struct Seat {
     pub(super) joined: WalkNumber,
 }
 
-/// One live connection.
+/// One live connection. A delivery reads the beginning, two lines of the cache, and nothing else.
+#[repr(C, align(64))]
 pub(super) struct Session {
     pub(super) generation: u32,
-    pub(super) phase: Phase,
     /// How its frames are written.
     pub(super) encoding: Encoding,
+    pub(super) phase: Phase,
     pub(super) stream: TcpStream,
     pub(super) out: Out,
     pub(super) session_id: SessionId,
@@ -186,6 +187,11 @@ impl Session {
     /// Names this session, which is in that slot.
     pub(super) fn key(&self, shard: u16, slot: u32) -> SessionKey {
         SessionKey { shard, slot, generation: self.generation }
+    }
+
+    /// Something of each line that a delivery reads.
+    pub(super) fn beginning(&self) -> usize {
+        self.generation as usize ^ self.out.frames()
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -10,7 +10,7 @@ use roomcast_types::{Position, RoomId};
 use tokio::time::Instant;
 
 use super::{
-    batch::{Form, ListWalk, Message, Walk, deliver, exception},
+    batch::{Form, ListItem, ListWalk, Message, Walk, deliver, exception},
     entry::Entry,
     history::{Walked, Whom},
     out::SLICES_MAX,
@@ -30,6 +30,8 @@ const SLICE_TARGETS: usize = 256;
 const SLICE_TIME: Duration = Duration::from_millis(1);
 /// Targets between two looks at the clock.
 const CLOCK_TARGETS: usize = 32;
+/// Targets whose records are loaded together.
+const WARM_TARGETS: usize = 16;
 /// Commands taken out of the mailbox and not done; more wait in the mailbox, whose bound the senders feel.
 const ITEMS_MAX: usize = 1024;
 
@@ -52,14 +54,6 @@ pub(super) struct Agenda {
     /// A command that takes effect behind everything before it; nothing more is taken in until it has.
     barrier: Option<Barrier>,
     items: usize,
-}
-
-/// What comes for single sessions, in the order of the mailbox.
-#[derive(Debug)]
-enum ListItem {
-    Walk(ListWalk),
-    /// Messages up to here may be missing in the users' own logs.
-    Gap(Vec<(SessionKey, u32)>, Position),
 }
 
 #[derive(Debug)]
@@ -280,8 +274,12 @@ impl Shard {
             Some(room) => self.rooms.get(room).places(),
             None => self.sessions.slots() as usize,
         };
-        let mut ended = Vec::new();
+        let (mut ended, mut warm) = (Vec::new(), walk.next);
         while walk.next < end && !slice.is_over() {
+            if walk.next == warm {
+                warm = (warm + WARM_TARGETS).min(end);
+                self.warm(room, walk.next..warm);
+            }
             let slot = match room {
                 Some(room) => self.rooms.get(room).member(walk.next),
                 None => Some(walk.next as u32),
@@ -309,15 +307,6 @@ impl Shard {
         walk.next >= end
     }
 
-    fn end_in_slot(&mut self, slot: u32, end: &SentEnd) {
-        let Some(key) = self.key_in_slot(slot) else { return };
-        match end {
-            SentEnd::Complete => {}
-            SentEnd::Slow => self.close(key, CloseCode::TooSlow, false),
-            SentEnd::Broken => self.finish(key, None),
-        }
-    }
-
     /// The frames of the walk are held until it is through.
     fn report(&mut self, mut walk: Walk, whom: &Whom) {
         self.metrics.walk_seconds.record(walk.began.elapsed());
@@ -333,6 +322,7 @@ impl Shard {
 
     /// One slice of the pushes to users.
     fn work_users(&mut self, slice: &mut Slice) -> bool {
+        self.sessions.warm(self.agenda.users.iter().take(WARM_TARGETS).filter_map(ListItem::first_slot));
         while let Some(item) = self.agenda.users.pop_front() {
             let mut walk = match item {
                 ListItem::Walk(walk) => walk,
