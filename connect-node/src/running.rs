@@ -183,7 +183,7 @@ impl Running {
         let _ = timeout(LEAVE_WAIT, member.leave()).await;
         tasks.shutdown().await;
         // No listener any more: a push-manager that dials anew is refused, and knows that the node has ended.
-        front.leave();
+        front.leave().await;
         hub.end_lanes();
         end.cancel();
         while accepting.join_next().await.is_some() {}

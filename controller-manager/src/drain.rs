@@ -91,7 +91,7 @@ impl Running {
             Left { nodes: self.controller.streams.totals().0, calls: self.controller.calls.under_way() };
         let _ = timeout(LEAVE_WAIT, self.member.leave()).await;
         // No listener any more: a node whose stream ends does not come back to this one.
-        self.front.leave();
+        self.front.leave().await;
         self.controller.streams.end_all();
         self.front.close().await;
         self.workers.shutdown().await;

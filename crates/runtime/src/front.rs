@@ -45,6 +45,8 @@ pub struct Front {
     door: Arc<OnceLock<Router>>,
     homes: Homes,
     end: CancellationToken,
+    /// The gRPC port is given up.
+    left: CancellationToken,
     servers: JoinSet<&'static str>,
 }
 
@@ -62,9 +64,10 @@ impl Front {
             .merge(readiness.router())
             .fallback_service(service_fn(move |request| pass(behind.clone(), request)));
         let homes = Homes::default();
-        let end = CancellationToken::new();
+        let (end, left) = (CancellationToken::new(), CancellationToken::new());
         let mut servers = JoinSet::new();
-        servers.spawn(named("the gRPC port", serve_on(grpc, router, end.clone(), homes.clone())));
+        let serving = serve_on(grpc, router, end.clone(), left.clone(), homes.clone());
+        servers.spawn(named("the gRPC port", serving));
         let router = telemetry.router().merge(readiness.router());
         servers.spawn(named("the metrics port", serve(metrics, router, end.clone())));
         Self {
@@ -77,6 +80,7 @@ impl Front {
             door,
             homes,
             end,
+            left,
             servers,
         }
     }
@@ -117,10 +121,12 @@ impl Front {
         }
     }
 
-    /// Takes no more connections, and has those that are open end with their requests under way. What else must end
-    /// before [`Front::close`] can, streams without an end for example, is up to the caller then.
-    pub fn leave(&self) {
+    /// Gives the ports up, and has the connections that are open end with their requests under way. When it returns,
+    /// whoever connects to the gRPC port is refused. What else must end before [`Front::close`] can, streams without an end
+    /// for example, is up to the caller then.
+    pub async fn leave(&self) {
         self.end.cancel();
+        self.left.cancelled().await;
     }
 
     /// Takes no more requests, lets those under way finish for two seconds, and sends the last traces.

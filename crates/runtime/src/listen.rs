@@ -104,13 +104,23 @@ impl Homes {
 }
 
 /// Serves a router until `end` is cancelled, then lets requests under way finish for two seconds, and those of clients that
-/// had connected and not been heard. Dropping the future ends every connection at once. Speaks HTTP/1.1 and HTTP/2 with prior knowledge, so gRPC and JSON share it.
+/// had connected and not been heard. Dropping the future ends every connection at once. Speaks HTTP/1.1 and HTTP/2 with
+/// prior knowledge, so gRPC and JSON share it.
 pub async fn serve(bound: Bound, router: Router, end: CancellationToken) {
-    serve_on(bound, router, end, Homes::default()).await;
+    serve_on(bound, router, end, CancellationToken::new(), Homes::default()).await;
 }
 
-/// As [`serve`], each connection where `homes` says when it comes.
-pub(crate) async fn serve_on(bound: Bound, router: Router, end: CancellationToken, homes: Homes) {
+/// As [`serve`], each connection where `homes` says when it comes. Cancels `left` when the port is given up: whoever
+/// connects later is refused.
+pub(crate) async fn serve_on(
+    bound: Bound,
+    router: Router,
+    end: CancellationToken,
+    left: CancellationToken,
+    homes: Homes,
+) {
+    // However this ends, nobody waits for it any more.
+    let given_up = left.clone().drop_guard();
     let mut connections = JoinSet::new();
     let mut turn = 0;
     loop {
@@ -121,7 +131,7 @@ pub(crate) async fn serve_on(bound: Bound, router: Router, end: CancellationToke
         };
         match accepted {
             Ok((stream, _)) => {
-                spawn(&mut connections, homes.of(turn), stream, &router, &end);
+                spawn(&mut connections, homes.of(turn), stream, &router, &left);
                 turn += 1;
             }
             Err(error) => {
@@ -131,26 +141,13 @@ pub(crate) async fn serve_on(bound: Bound, router: Router, end: CancellationToke
             }
         }
     }
-    // Who is told to go may have come again already: that is answered as well, for giving the port up would reset it.
-    let mut late = JoinSet::new();
-    let all = async {
-        loop {
-            tokio::select! {
-                biased;
-                accepted = bound.listener.accept(), if late.len() < CONNECTIONS_MAX => {
-                    let Ok((stream, _)) = accepted else { break };
-                    spawn(&mut late, homes.of(turn), stream, &router, &end);
-                    turn += 1;
-                }
-                ended = connections.join_next() => if ended.is_none() { break },
-            }
-        }
-        for stream in backlog(bound) {
-            spawn(&mut late, homes.of(turn), stream, &router, &end);
-            turn += 1;
-        }
-        while connections.join_next().await.is_some() || late.join_next().await.is_some() {}
-    };
+    for stream in backlog(bound) {
+        spawn(&mut connections, homes.of(turn), stream, &router, &left);
+        turn += 1;
+    }
+    // Only now are connections told to go: one that comes again at once is refused, where it could have been reset.
+    drop(given_up);
+    let all = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(GRACE, all).await;
 }
 
@@ -170,30 +167,30 @@ fn spawn(
     home: Option<&Handle>,
     stream: TcpStream,
     router: &Router,
-    end: &CancellationToken,
+    left: &CancellationToken,
 ) {
     // Without it small replies wait for the peer's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
-    let (router, end) = (router.clone(), end.clone());
+    let (router, left) = (router.clone(), left.clone());
     let Some(home) = home else {
-        connections.spawn(connection(stream, router, end));
+        connections.spawn(connection(stream, router, left));
         return;
     };
     // The other runtime watches the socket, not this one.
     let moved = stream.into_std();
     let serving = async move {
         match moved.and_then(TcpStream::from_std) {
-            Ok(stream) => connection(stream, router, end).await,
+            Ok(stream) => connection(stream, router, left).await,
             Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
         }
     };
     connections.spawn_on(serving, home);
 }
 
-async fn connection(stream: TcpStream, router: Router, end: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, left: CancellationToken) {
     // A connection with unread bytes is not ended but reset. Behind the first ones whoever serves knows how to end it.
     let patience = async {
-        end.cancelled().await;
+        left.cancelled().await;
         tokio::time::sleep(FIRST_WORD).await;
     };
     tokio::select! {
@@ -215,7 +212,7 @@ async fn connection(stream: TcpStream, router: Router, end: CancellationToken) {
     let ended = tokio::select! {
         biased;
         ended = &mut serving => ended,
-        () = end.cancelled() => {
+        () = left.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
@@ -245,7 +242,8 @@ mod tests {
         let bound = accepting.block_on(bind([127, 0, 0, 1].into(), 0, "tests", "test")).unwrap();
         let address = bound.address;
         let router = Router::new().route("/", axum::routing::get(whoever));
-        let serving = accepting.spawn(serve_on(bound, router, end.clone(), homes.clone()));
+        let serving =
+            accepting.spawn(serve_on(bound, router, end.clone(), CancellationToken::new(), homes.clone()));
         let ask = || {
             use std::io::{Read, Write};
             let mut stream = std::net::TcpStream::connect(address).unwrap();
